@@ -1,0 +1,14 @@
+// The public names, nothing else.
+
+export { BatchNorm1d, BatchNorm2d, BatchNorm3d, type BatchNormOptions } from './layers/batch-norm';
+export { GroupNorm, type GroupNormOptions } from './layers/group-norm';
+export { InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, type InstanceNormOptions } from './layers/instance-norm';
+export { LayerNorm, type LayerNormOptions } from './layers/layer-norm';
+export { RMSNorm, type RMSNormOptions } from './layers/rms-norm';
+export { Context, type BackwardOptions, type FloatDType, type ForwardOptions } from './layers/norm';
+export { Module, Sequential, type ModuleLike } from './module';
+export { Parameter, Tensor, tensor } from './tensor';
+export type { DType, NestedArray, TensorData, TensorFields, TensorLike } from './tensor';
+export { isGradEnabled, noGrad } from './grad-mode';
+export { getNumThreads, isa, setNumThreads } from './runtime';
+export { StateError } from './internal/errors';

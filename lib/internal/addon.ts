@@ -1,0 +1,136 @@
+// The only file that knows there is a binary: how it is found, what it exports, what its answers mean.
+
+import { readdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { StateError } from './errors';
+
+export type FloatArray = Float32Array | Float64Array;
+
+/** Every function returns 0, or a fault that `check` turns into an error. */
+export interface Addon {
+  forward(
+    block: Float64Array,
+    x: FloatArray,
+    y: FloatArray,
+    weight: FloatArray | null,
+    bias: FloatArray | null,
+    saved: Float64Array | null,
+    runningMean: FloatArray | null,
+    runningVar: FloatArray | null,
+  ): number;
+  backward(
+    block: Float64Array,
+    dy: FloatArray,
+    x: FloatArray,
+    dx: FloatArray,
+    weight: FloatArray | null,
+    saved: Float64Array,
+    dweight: FloatArray | null,
+    dbias: FloatArray | null,
+  ): number;
+  /** (count, mean, meanLow, m2, m2Low) of every statistic. */
+  moments(block: Float64Array, x: FloatArray, out: Float64Array): number;
+  /** Merges the states of `from` into those of `into`. */
+  merge(into: Float64Array, from: Float64Array): number;
+  isaName(i: number): string | undefined;
+  isaSupported(i: number): number;
+  isaActive(): number;
+  isaUse(i: number): number;
+  threads(): number;
+  setThreads(n: number): number;
+  firstInProcess(): number;
+}
+
+/** Numbers of the parameter block, after the six of the geometry. native/bindings/addon.cc has the same list. */
+export const Block = { offsetX: 6, offsetY: 7, offsetDy: 8, eps: 9, momentum: 10, flags: 11, length: 12 } as const;
+export const Flag = { aboutZero: 1, zeroVarIsZero: 2, useRunning: 4 } as const;
+
+/** Names of the arguments, for messages. */
+export const Names = {
+  forward: ['parameters', 'input', 'out', 'weight', 'bias', 'saved statistics', 'running_mean', 'running_var'],
+  backward: ['parameters', 'grad_output', 'input', 'out', 'weight', 'saved statistics', 'weight.grad', 'bias.grad'],
+  moments: ['parameters', 'input', 'out'],
+  merge: ['into', 'from'],
+} as const;
+
+const faults: Record<number, [new (message: string) => Error, string]> = {
+  1: [TypeError, 'must be a typed array'],
+  2: [TypeError, 'has another dtype than the input'],
+  3: [RangeError, 'has another length than its shape needs (is its buffer detached or shrunk?)'],
+  4: [RangeError, 'overlaps another argument'],
+  5: [RangeError, 'hold a size that is not a whole number, or sizes that do not agree'],
+};
+
+/** Turns a fault into an error; 0 passes. */
+export function check(fault: number, where: string, names: readonly string[]): void {
+  if (fault === 0) return;
+  const [Kind, what] = faults[fault >> 4] ?? [];
+  if (!Kind) throw new StateError('ERR_OUT_OF_MEMORY', `${where}: out of memory for the working arrays`);
+  throw new Kind(`${where}: ${names[fault & 15] ?? 'argument'} ${what}`);
+}
+
+const root = join(__dirname, '..', '..');
+
+function load(): Addon {
+  const find = require('node-gyp-build') as (dir: string) => Addon;
+  try {
+    return find(root);
+  } catch (cause) {
+    const libc = process.platform === 'linux' ? ` (${isMusl() ? 'musl' : 'glibc'})` : '';
+    let shipped: string[] = [];
+    try {
+      shipped = readdirSync(join(root, 'prebuilds'));
+    } catch {
+      // no prebuilds folder: a clone
+    }
+    throw new StateError(
+      'ERR_ADDON_NOT_FOUND',
+      `simdnorm: no native addon for ${process.platform}-${process.arch}${libc}, Node ${process.versions.node}. ` +
+        `Looked for build/Release/simdnorm.node and prebuilds/${process.platform}-${process.arch}/ in ${root}; ` +
+        `prebuilds has: ${shipped.join(', ') || 'nothing'}. To build it there: npm run build:addon ` +
+        `(needs Python 3, make and a C++17 compiler). Cause: ${String((cause as Error).message ?? cause)}`,
+    );
+  }
+}
+
+function isMusl(): boolean {
+  const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined;
+  return !report?.header?.glibcVersionRuntime;
+}
+
+export const addon: Addon = load();
+
+/** Names of the instruction sets in this build, best first. */
+export const isaNames: readonly string[] = (() => {
+  const names: string[] = [];
+  for (let i = 0, name; (name = addon.isaName(i)) !== undefined; i++) names.push(name);
+  return names;
+})();
+
+export function useIsa(name: unknown, where: string): void {
+  const i = isaNames.indexOf(name as string);
+  const supported = isaNames.filter((_, k) => addon.isaSupported(k) === 1).join(', ');
+  if (i < 0) {
+    throw new RangeError(`${where}: unknown instruction set ${JSON.stringify(name)}; this machine supports ${supported}`);
+  }
+  if (addon.isaUse(i) !== 1) {
+    throw new RangeError(`${where}: this CPU does not support ${String(name)}; it supports ${supported}`);
+  }
+}
+
+export function useThreads(n: unknown, where: string): void {
+  if (typeof n !== 'number' || addon.setThreads(n) !== 1) {
+    throw new RangeError(`${where}: the number of threads must be an integer from 1 to 256, but got ${String(n)}`);
+  }
+}
+
+// Process-wide settings, applied by whoever loads first; a Worker that comes later leaves them alone.
+if (addon.firstInProcess() === 1) {
+  const { SIMDNORM_ISA, SIMDNORM_NUM_THREADS } = process.env;
+  if (SIMDNORM_ISA) useIsa(SIMDNORM_ISA, 'SIMDNORM_ISA');
+  useThreads(
+    SIMDNORM_NUM_THREADS ? Number(SIMDNORM_NUM_THREADS) : Math.min(availableParallelism(), 256),
+    'SIMDNORM_NUM_THREADS',
+  );
+}

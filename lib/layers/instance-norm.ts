@@ -1,0 +1,110 @@
+import { formatShape } from '../internal/errors';
+import { batchNorm, instanceNorm } from '../internal/geometry';
+import { elementsOf } from '../tensor';
+import type { Plan } from './norm';
+import { TrackedNorm, type TrackedNormOptions } from './tracked-norm';
+
+export type InstanceNormOptions = TrackedNormOptions;
+
+abstract class InstanceNorm extends TrackedNorm {
+  protected abstract readonly rank: number;
+
+  constructor(numFeatures: number, options: InstanceNormOptions = {}) {
+    super(numFeatures, options, { affine: false, track: false });
+  }
+
+  #inputStatistics(): boolean {
+    return this.training || !this.trackRunningStats;
+  }
+
+  protected override checkShape(shape: readonly number[]): void {
+    const where = `${this.where}.forward`;
+    if (shape.length !== this.rank) {
+      const hint = shape.length === this.rank - 1 ? '; give an unbatched input a leading dimension of 1' : '';
+      throw new RangeError(
+        `${where}: expected ${this.rank - 1}D or ${this.rank}D input (got ${shape.length}D input)${hint}`,
+      );
+    }
+    const [, c, ...spatial] = shape as [number, number, ...number[]];
+    if (c !== this.numFeatures) {
+      throw new RangeError(
+        `${where}: expected input's size at dim=1 to match num_features (${this.numFeatures}), but got: ${c}.`,
+      );
+    }
+    if (this.#inputStatistics() && elementsOf(spatial) === 1) {
+      throw new RangeError(
+        `${where}: Expected more than 1 spatial element when training, got input size ${formatShape(shape)}`,
+      );
+    }
+  }
+
+  protected override plan(shape: readonly number[], channelsLast: boolean): Plan {
+    const [n, c, ...spatial] = shape as [number, number, ...number[]];
+    const layout = { n, c, s: elementsOf(spatial), channelsLast };
+    const useRunning = !this.#inputStatistics();
+    return {
+      // By running statistics every instance is alike: that is BatchNorm's view.
+      geometry: useRunning ? batchNorm(layout) : instanceNorm(layout),
+      channelsLast,
+      eps: this.eps,
+      useRunning,
+      runningMean: this.runningMean,
+      runningVar: this.runningVar,
+      momentum: this.momentum ?? 0,
+    };
+  }
+}
+
+/**
+ * Normalizes each channel of each sample over its length.
+ *
+ * y = (x - mean) / sqrt(var + eps) * weight + bias, with the biased variance of each (sample, channel).
+ *
+ * *Shape*: (N, C, L), and the same out.
+ *
+ * *Options*: `eps` (1e-5), `momentum` (0.1), `affine` (false), `bias` (true), `trackRunningStats` (false), `dtype`
+ * ('float32').
+ *
+ * *Train and eval*: the same, unless `trackRunningStats`: then the running statistics take in the mean over the samples
+ * of their means and unbiased variances in training, and serve in evaluation.
+ *
+ * *Throws* RangeError for another rank or number of channels, and for one spatial element where it needs statistics;
+ * TypeError for another dtype. The layer is then exactly as before.
+ *
+ * *Matches* torch.nn.InstanceNorm1d, with `momentum: null` leaving the running statistics as they are and
+ * `numBatchesTracked` never counting. Differences: a wrong number of channels is an error without affine too, where
+ * torch warns; an empty batch leaves the running statistics alone, where torch writes NaN.
+ *
+ * *Reference*: Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022
+ *
+ * @example
+ * const layer = new InstanceNorm1d(100, { affine: true });
+ */
+export class InstanceNorm1d extends InstanceNorm {
+  protected override readonly rank = 3;
+}
+
+/**
+ * Normalizes each channel of each sample over both spatial dimensions: (N, C, H, W). All else as `InstanceNorm1d`.
+ *
+ * *Matches* torch.nn.InstanceNorm2d.
+ *
+ * @example
+ * const layer = new InstanceNorm2d(64);
+ */
+export class InstanceNorm2d extends InstanceNorm {
+  protected override readonly rank = 4;
+}
+
+/**
+ * Normalizes each channel of each sample over all three spatial dimensions: (N, C, D, H, W). All else as
+ * `InstanceNorm1d`.
+ *
+ * *Matches* torch.nn.InstanceNorm3d.
+ *
+ * @example
+ * const layer = new InstanceNorm3d(16, { trackRunningStats: true });
+ */
+export class InstanceNorm3d extends InstanceNorm {
+  protected override readonly rank = 5;
+}

@@ -1,0 +1,121 @@
+import { checkOptions, checkSize, describe, formatShape } from '../internal/errors';
+import { layerNorm } from '../internal/geometry';
+import { elementsOf, type Parameter } from '../tensor';
+import { makeParameter, Norm, python, readOption, type NormOptions, type Plan } from './norm';
+
+export interface LayerNormOptions extends NormOptions {
+  /** Whether there are a weight and a bias per element; default true. */
+  elementwiseAffine?: boolean | undefined;
+  /** Whether there is a bias beside the weight; default true. */
+  bias?: boolean | undefined;
+}
+
+/** What LayerNorm and RMSNorm share: the trailing dimensions are normalized, each element has its own weight. */
+export abstract class TrailingNorm extends Norm {
+  readonly normalizedShape: readonly number[];
+  protected override readonly acceptsChannelsLast = false;
+
+  protected constructor(normalizedShape: number | readonly number[], dtype: unknown) {
+    super(dtype);
+    const where = this.where;
+    if (typeof normalizedShape !== 'number' && !Array.isArray(normalizedShape)) {
+      throw new TypeError(`${where}: normalizedShape must be an integer or an array, but got ${describe(normalizedShape)}`);
+    }
+    const shape = typeof normalizedShape === 'number' ? [normalizedShape] : [...(normalizedShape as number[])];
+    if (shape.length === 0) {
+      throw new RangeError(
+        `${where}: Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, ` +
+          'but got normalized_shape = []',
+      );
+    }
+    this.normalizedShape = Object.freeze(shape.map((size, i) => checkSize(where, `normalizedShape[${i}]`, size)));
+  }
+
+  protected abstract readonly epsInUse: number;
+
+  protected override checkShape(shape: readonly number[]): void {
+    const tail = this.normalizedShape;
+    const offset = shape.length - tail.length;
+    if (offset >= 0 && tail.every((size, i) => size === shape[offset + i])) return;
+    throw new RangeError(
+      `${this.where}.forward: Given normalized_shape=${formatShape(tail)}, expected input with shape ` +
+        `[*, ${tail.join(', ')}], but got input of size${formatShape(shape)}`,
+    );
+  }
+
+  protected override plan(shape: readonly number[]): Plan {
+    const size = elementsOf(this.normalizedShape);
+    return {
+      geometry: layerNorm(size === 0 ? 0 : elementsOf(shape) / size, size),
+      channelsLast: false,
+      eps: this.epsInUse,
+      useRunning: false,
+      runningMean: null,
+      runningVar: null,
+      momentum: 0,
+    };
+  }
+
+  protected shapeRepr(): string {
+    const shape = this.normalizedShape;
+    return shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(', ')})`;
+  }
+}
+
+/**
+ * Normalizes each sample over its trailing dimensions.
+ *
+ * y = (x - mean) / sqrt(var + eps) * weight + bias, with the biased variance over `normalizedShape`; weight and bias have
+ * that shape.
+ *
+ * *Shape*: (..., *normalizedShape), and the same out.
+ *
+ * *Options*: `eps` (1e-5), `elementwiseAffine` (true), `bias` (true), `dtype` ('float32').
+ *
+ * *Train and eval*: the same.
+ *
+ * *Throws* RangeError where the trailing dimensions differ; TypeError for another dtype.
+ *
+ * *Matches* torch.nn.LayerNorm.
+ *
+ * *Reference*: Ba, Kiros & Hinton 2016, arXiv:1607.06450
+ *
+ * @example
+ * const layer = new LayerNorm([64, 8, 8], { bias: false });
+ */
+export class LayerNorm extends TrailingNorm {
+  readonly eps: number;
+  readonly elementwiseAffine: boolean;
+  readonly weight: Parameter | null;
+  readonly bias: Parameter | null;
+  protected override readonly flags = 0;
+
+  constructor(normalizedShape: number | readonly number[], options: LayerNormOptions = {}) {
+    super(normalizedShape, options?.dtype ?? 'float32');
+    const where = this.where;
+    checkOptions(where, options, ['eps', 'elementwiseAffine', 'bias', 'dtype']);
+    this.eps = readOption.number(where, 'eps', options.eps, 1e-5);
+    this.elementwiseAffine = readOption.boolean(where, 'elementwiseAffine', options.elementwiseAffine, true);
+    const bias = readOption.boolean(where, 'bias', options.bias, true);
+    this.weight = makeParameter(this.dtype, this.normalizedShape, 1, this.elementwiseAffine);
+    this.bias = makeParameter(this.dtype, this.normalizedShape, 0, this.elementwiseAffine && bias);
+  }
+
+  protected override get epsInUse(): number {
+    return this.eps;
+  }
+
+  /** Weight 1, bias 0. */
+  resetParameters(): void {
+    this.weight?.data.fill(1 as never);
+    this.bias?.data.fill(0 as never);
+  }
+
+  protected override extraRepr(): string {
+    const { eps, elementwiseAffine, bias } = this;
+    return (
+      `${this.shapeRepr()}, eps=${python(eps)}, elementwise_affine=${python(elementwiseAffine)}, ` +
+      `bias=${python(bias !== null)}`
+    );
+  }
+}

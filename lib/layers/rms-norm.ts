@@ -1,0 +1,67 @@
+import { Flag } from '../internal/addon';
+import { checkNumber, checkOptions } from '../internal/errors';
+import type { Parameter } from '../tensor';
+import { TrailingNorm } from './layer-norm';
+import { makeParameter, python, readOption, type FloatDType } from './norm';
+
+export interface RMSNormOptions {
+  /** Added to the mean square under the root; default null: the machine epsilon of the dtype. */
+  eps?: number | null | undefined;
+  /** Whether there is a weight per element; default true. */
+  elementwiseAffine?: boolean | undefined;
+  /** Of inputs, outputs and the weight; default 'float32'. */
+  dtype?: FloatDType | undefined;
+}
+
+/**
+ * Scales each sample by the root mean square over its trailing dimensions.
+ *
+ * y = x / sqrt(mean(x^2) + eps) * weight, over `normalizedShape`; weight has that shape. There is no bias.
+ *
+ * *Shape*: (..., *normalizedShape), and the same out.
+ *
+ * *Options*: `eps` (null: 2^-23 for float32, 2^-52 for float64), `elementwiseAffine` (true), `dtype` ('float32').
+ *
+ * *Train and eval*: the same.
+ *
+ * *Throws* RangeError where the trailing dimensions differ; TypeError for another dtype.
+ *
+ * *Matches* torch.nn.RMSNorm. Difference: the input must have the layer's dtype.
+ *
+ * *Reference*: Zhang & Sennrich 2019, arXiv:1910.07467
+ *
+ * @example
+ * const layer = new RMSNorm(4096, { eps: 1e-6 });
+ */
+export class RMSNorm extends TrailingNorm {
+  readonly eps: number | null;
+  readonly elementwiseAffine: boolean;
+  readonly weight: Parameter | null;
+  /** There is none. */
+  readonly bias = null;
+  protected override readonly flags = Flag.aboutZero;
+
+  constructor(normalizedShape: number | readonly number[], options: RMSNormOptions = {}) {
+    super(normalizedShape, options?.dtype ?? 'float32');
+    const where = this.where;
+    checkOptions(where, options, ['eps', 'elementwiseAffine', 'dtype']);
+    const { eps = null } = options;
+    this.eps = eps === null ? null : checkNumber(where, 'eps', eps);
+    this.elementwiseAffine = readOption.boolean(where, 'elementwiseAffine', options.elementwiseAffine, true);
+    this.weight = makeParameter(this.dtype, this.normalizedShape, 1, this.elementwiseAffine);
+  }
+
+  protected override get epsInUse(): number {
+    return this.eps ?? (this.dtype === 'float32' ? 2 ** -23 : 2 ** -52);
+  }
+
+  /** Weight 1. */
+  resetParameters(): void {
+    this.weight?.data.fill(1 as never);
+  }
+
+  protected override extraRepr(): string {
+    const { eps, elementwiseAffine } = this;
+    return `${this.shapeRepr()}, eps=${python(eps)}, elementwise_affine=${python(elementwiseAffine)}`;
+  }
+}

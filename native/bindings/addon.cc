@@ -1,0 +1,221 @@
+// The exported functions: translate, call, translate. Each returns a number (0, or a fault; see arguments.h) and makes
+// no JavaScript object and no error: under jest and vm a native one belongs to another realm.
+#include <napi.h>
+
+#include <atomic>
+
+#include "native/bindings/arguments.h"
+#include "native/dispatch/dispatch.h"
+#include "native/ops/backward.h"
+#include "native/ops/normalize.h"
+
+namespace simdnorm {
+namespace {
+
+// The numbers of a parameter block, argument 0 of forward and backward; lib/internal/addon.ts has the same list.
+enum Block { kGeometry = 0, kOffsetX = 6, kOffsetY = 7, kOffsetDy = 8, kEps = 9, kMomentum = 10, kFlags = 11, kBlock_ = 12 };
+// kFlags is a sum of these.
+enum Flags { kAboutZero = 1, kZeroVarIsZero = 2, kUseRunning = 4 };
+static_assert(kGeometry == 0, "Arguments::geometry reads numbers 0 to 5");
+static_assert(sizeof(Statistic) == 5 * sizeof(double), "saved statistics are five doubles each");
+static_assert(sizeof(Moments) == 5 * sizeof(double), "moments are five doubles each");
+
+napi_value number(napi_env env, double n) {
+  napi_value value = nullptr;
+  napi_create_double(env, n, &value);
+  return value;
+}
+
+int finish(Arguments& a, Status status) { return status == Status::kOk ? 0 : a.fail(Fault::kMemory, 0); }
+
+// forward(block, x, y, weight, bias, saved, runningMean, runningVar)
+template <class T>
+int forward_as(Arguments& a) {
+  enum { kX = 1, kY, kWeight, kBias, kSaved, kMean, kVar };
+  const Geometry g = a.geometry();
+  const size_t x_offset = a.size(kOffsetX), y_offset = a.size(kOffsetY), flags = a.size(kFlags);
+  if (!a.ok()) return a.fault();
+  Normalize<T> op;
+  op.g = g;
+  op.rule = {a.number(kEps), flags & kAboutZero ? About::kZero : About::kMean, (flags & kZeroVarIsZero) != 0};
+  op.use_running = (flags & kUseRunning) != 0;
+  op.momentum = a.number(kMomentum);
+  op.x = a.span<T>(kX, g.elements(), x_offset);
+  op.y = a.span<T>(kY, g.elements(), y_offset);
+  op.weight = a.optional<T>(kWeight, g.channels);
+  op.bias = a.optional<T>(kBias, g.channels);
+  op.saved = reinterpret_cast<Statistic*>(a.optional<double>(kSaved, g.statistics() * 5));
+  op.running_mean = a.optional<T>(kMean, g.groups);
+  op.running_var = a.optional<T>(kVar, g.groups);
+  if (a.ok() && op.use_running && g.groups > 0 && !(op.running_mean && op.running_var)) {
+    a.fail(Fault::kType, op.running_mean ? kVar : kMean);
+  }
+  a.role(kY, Arguments::Role::kOut);
+  a.role(kSaved, Arguments::Role::kOut);
+  if (!op.use_running) {
+    a.role(kMean, Arguments::Role::kOut);
+    a.role(kVar, Arguments::Role::kOut);
+  }
+  if (!a.check_overlaps([](size_t out, size_t other) { return (out == kY && other == kX); })) return a.fault();
+  if (g.elements() == 0) return 0;
+  return finish(a, normalize<T>(dispatch::active().of(T()), op));
+}
+
+// backward(block, dy, x, dx, weight, saved, dweight, dbias)
+template <class T>
+int backward_as(Arguments& a) {
+  enum { kDy = 1, kX, kDx, kWeight, kSaved, kDweight, kDbias };
+  const Geometry g = a.geometry();
+  const size_t dy_offset = a.size(kOffsetDy), x_offset = a.size(kOffsetX), dx_offset = a.size(kOffsetY);
+  const size_t flags = a.size(kFlags);
+  if (!a.ok()) return a.fault();
+  Backward<T> op;
+  op.g = g;
+  op.about = flags & kAboutZero ? About::kZero : About::kMean;
+  op.constant = (flags & kUseRunning) != 0;
+  op.dy = a.span<T>(kDy, g.elements(), dy_offset);
+  op.x = a.span<T>(kX, g.elements(), x_offset);
+  op.dx = a.span<T>(kDx, g.elements(), dx_offset);
+  op.weight = a.optional<T>(kWeight, g.channels);
+  op.saved = reinterpret_cast<const Statistic*>(a.span<double>(kSaved, g.statistics() * 5));
+  op.dweight = a.optional<T>(kDweight, g.channels);
+  op.dbias = a.optional<T>(kDbias, g.channels);
+  a.role(kDx, Arguments::Role::kOut);
+  a.role(kDweight, Arguments::Role::kOut);
+  a.role(kDbias, Arguments::Role::kOut);
+  const auto same = [](size_t out, size_t other) { return out == kDx && (other == kDy || other == kX); };
+  if (!a.check_overlaps(same)) return a.fault();
+  if (g.elements() == 0) return 0;
+  return finish(a, backward<T>(dispatch::active().of(T()), op));
+}
+
+// moments(block, x, out): five numbers for each (batch, group)
+template <class T>
+int moments_as(Arguments& a) {
+  enum { kX = 1, kOut };
+  const Geometry g = a.geometry();
+  const size_t x_offset = a.size(kOffsetX), flags = a.size(kFlags);
+  if (!a.ok()) return a.fault();
+  const T* x = a.span<T>(kX, g.elements(), x_offset);
+  double* out = a.span<double>(kOut, g.statistics() * 5);
+  a.role(kOut, Arguments::Role::kOut);
+  if (!a.check_overlaps([](size_t, size_t) { return false; })) return a.fault();
+  for (size_t i = 0; i < g.statistics() * 5; i++) out[i] = 0;
+  if (g.elements() == 0) return 0;
+  const About about = flags & kAboutZero ? About::kZero : About::kMean;
+  return finish(a, all_moments<T>(dispatch::active().of(T()), g, x, about, reinterpret_cast<Moments*>(out)));
+}
+
+using Typed = int (*)(Arguments&);
+template <Typed as_float, Typed as_double>
+napi_value call(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  if (!a.ok() || !a.block(kBlock_)) return number(env, a.fault());
+  const bool narrow = a.is_float32(1);
+  if (!a.ok()) return number(env, a.fault());
+  return number(env, narrow ? as_float(a) : as_double(a));
+}
+
+// merge(into, from): states of five numbers each, merged one by one by Chan's formula
+napi_value merge_states(napi_env env, napi_callback_info info) {
+  enum { kInto = 0, kFrom };
+  Arguments a(env, info);
+  double* into = nullptr;
+  const double* from = nullptr;
+  const size_t length = a.ok() ? a.length<double>(kInto) : 0;
+  into = a.span<double>(kInto, length);
+  from = a.optional<double>(kFrom, length);
+  if (a.ok() && (length % 5 != 0 || (length > 0 && !from))) a.fail(Fault::kLength, kFrom);
+  a.role(kInto, Arguments::Role::kOut);
+  // A state merged with itself is well defined: merge() copies before it writes.
+  if (!a.check_overlaps([](size_t, size_t) { return true; })) return number(env, a.fault());
+  for (size_t i = 0; i < length; i += 5) {
+    merge(*reinterpret_cast<Moments*>(into + i), *reinterpret_cast<const Moments*>(from + i));
+  }
+  return number(env, 0);
+}
+
+double argument_number(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value value;
+  double n = -1;
+  napi_get_cb_info(env, info, &count, &value, nullptr, nullptr);
+  if (napi_get_value_double(env, value, &n) != napi_ok) return -1;
+  return n;
+}
+
+bool is_index(double n, size_t below) { return n >= 0 && n < static_cast<double>(below) && n == static_cast<size_t>(n); }
+
+// isaName(i): the name of the i-th instruction set of this build, best first, or undefined
+napi_value isa_name(napi_env env, napi_callback_info info) {
+  const double i = argument_number(env, info);
+  napi_value value = nullptr;
+  if (is_index(i, dispatch::count())) {
+    napi_create_string_utf8(env, dispatch::table(static_cast<size_t>(i)).name, NAPI_AUTO_LENGTH, &value);
+  } else {
+    napi_get_undefined(env, &value);
+  }
+  return value;
+}
+
+napi_value isa_supported(napi_env env, napi_callback_info info) {
+  const double i = argument_number(env, info);
+  return number(env, is_index(i, dispatch::count()) && dispatch::supported(static_cast<size_t>(i)));
+}
+
+napi_value isa_active(napi_env env, napi_callback_info) {
+  return number(env, static_cast<double>(dispatch::active_index()));
+}
+
+// isaUse(i): 1, or 0 and nothing changed
+napi_value isa_use(napi_env env, napi_callback_info info) {
+  const double i = argument_number(env, info);
+  return number(env, is_index(i, dispatch::count()) && dispatch::use(static_cast<size_t>(i)));
+}
+
+napi_value get_threads(napi_env env, napi_callback_info) {
+  return number(env, static_cast<double>(parallel::threads()));
+}
+
+// setThreads(n): 1, or 0 and nothing changed
+napi_value set_threads(napi_env env, napi_callback_info info) {
+  const double n = argument_number(env, info);
+  if (n < 1 || !is_index(n, parallel::kMaxThreads + 1)) return number(env, 0);
+  parallel::set_threads(static_cast<size_t>(n));
+  return number(env, 1);
+}
+
+// configured(): 1 for the first caller in the process, who applies the environment's settings; then 0
+std::atomic<bool> g_configured{false};
+napi_value first_in_process(napi_env env, napi_callback_info) { return number(env, !g_configured.exchange(true)); }
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  const struct {
+    const char* name;
+    napi_callback callback;
+  } functions[] = {
+      {"forward", call<forward_as<float>, forward_as<double>>},
+      {"backward", call<backward_as<float>, backward_as<double>>},
+      {"moments", call<moments_as<float>, moments_as<double>>},
+      {"merge", merge_states},
+      {"isaName", isa_name},
+      {"isaSupported", isa_supported},
+      {"isaActive", isa_active},
+      {"isaUse", isa_use},
+      {"threads", get_threads},
+      {"setThreads", set_threads},
+      {"firstInProcess", first_in_process},
+  };
+  for (const auto& f : functions) {
+    napi_value function = nullptr;
+    if (napi_create_function(env, f.name, NAPI_AUTO_LENGTH, f.callback, nullptr, &function) != napi_ok) continue;
+    exports.Set(f.name, Napi::Value(env, function));
+  }
+  return exports;
+}
+
+}  // namespace
+}  // namespace simdnorm
+
+static Napi::Object Init(Napi::Env env, Napi::Object exports) { return simdnorm::init(env, exports); }
+NODE_API_MODULE(NODE_GYP_MODULE_NAME, Init)

@@ -1,0 +1,43 @@
+// The one view that every normalization shares: a tensor read as [batch][outer][groups][inner].
+// One mean and one variance per (batch, group), over `outer` and `inner`; `run` consecutive elements share a channel.
+// No layer is known by name here or anywhere below lib/.
+#ifndef SIMDNORM_CORE_GEOMETRY_H_
+#define SIMDNORM_CORE_GEOMETRY_H_
+
+#include <stddef.h>
+
+namespace simdnorm {
+
+struct Geometry {
+  size_t batch, outer, groups, inner, run, channels;
+
+  size_t statistics() const { return batch * groups; }
+  size_t count() const { return outer * inner; }  // values behind one statistic
+  size_t stride() const { return groups * inner; }  // between two `outer` steps
+  size_t elements() const { return batch * outer * stride(); }
+  // Where statistic s begins.
+  size_t begin(size_t s) const { return (s / groups) * outer * stride() + (s % groups) * inner; }
+  size_t channels_per_group() const { return inner / run; }
+
+  // Lanes run along the data, or across the columns of an [outer][groups * inner] matrix.
+  bool columns() const { return run == 1 && (outer > 1 || (inner == 1 && groups > 1)); }
+
+  // What the ops rely on. Sizes are at most 2^53 and their products are formed here with a check.
+  bool valid() const {
+    if (run == 0 || channels == 0 || inner % run != 0) return false;
+    size_t step, all;
+    if (!product(groups, inner, &step) || !product(run, channels, &all) || step != all) return false;
+    return product(batch, outer, &all) && product(all, step, &all);
+  }
+
+  static bool product(size_t a, size_t b, size_t* out) {
+    const size_t limit = size_t(1) << 53;
+    if (b != 0 && a > limit / b) return false;
+    *out = a * b;
+    return true;
+  }
+};
+
+}  // namespace simdnorm
+
+#endif  // SIMDNORM_CORE_GEOMETRY_H_

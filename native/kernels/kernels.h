@@ -1,0 +1,96 @@
+// The table of kernels of one instruction set: what each computes, in which order, and what it may touch.
+//
+// All kernels: no allocation, no exceptions, unaligned pointers, any n > 0. An output may be exactly an input, never
+// overlap it otherwise. `stride` is the distance between pieces or rows, in elements. Sums run in fixed lanes and a
+// fixed tree (vec.h), so every ISA gives the same bits.
+#ifndef SIMDNORM_KERNELS_KERNELS_H_
+#define SIMDNORM_KERNELS_KERNELS_H_
+
+#include <stddef.h>
+
+#include "native/core/moments.h"
+
+namespace simdnorm {
+
+// About which point squares are summed: the mean, or zero (RMSNorm).
+enum class About { kMean, kZero };
+
+// xHat = (x - center) * scale + shift, and y = xHat * weight + bias where there are any.
+template <class T>
+struct Affine {
+  T center, scale, shift;
+};
+
+// The same, one value per column.
+template <class T>
+struct AffineColumns {
+  const T *center, *scale, *shift;
+};
+
+// dx = dy * dy_factor + ((x - center) * scale) * x_factor + constant
+template <class T>
+struct Slope {
+  T center, scale, dy_factor, x_factor, constant;
+};
+
+template <class T>
+struct SlopeColumns {
+  const T *center, *scale, *dy_factor, *x_factor, *constant;
+};
+
+struct GradSums {
+  double dy, dy_xhat;
+};
+
+template <class T>
+struct Kernels {
+  // Moments of `pieces` stretches of n elements, one block of at most a few thousand elements. With About::kZero the
+  // mean is 0 and M2 the sum of squares. Constant data give M2 = 0 exactly.
+  Moments (*moments)(const T* x, size_t stride, size_t pieces, size_t n, About about);
+
+  // The same down each column of rows x cols; merged into `into`, which holds `count` values of each column.
+  void (*moments_columns)(const T* x, size_t stride, size_t rows, size_t cols, About about, double count,
+                          Spread<double*> into);
+
+  // y = (x - center) * scale + shift over one stretch.
+  void (*apply)(T* y, const T* x, size_t n, Affine<T> f);
+
+  // y = ((x - center) * scale + shift) * weight[i] + bias[i]; weight and bias may each be null.
+  void (*apply_elements)(T* y, const T* x, size_t n, Affine<T> f, const T* weight, const T* bias);
+
+  // y = (x - center[j]) * scale[j] + shift[j] down the columns j.
+  void (*apply_columns)(T* y, const T* x, size_t stride, size_t rows, size_t cols, AffineColumns<T> f);
+
+  // Sums of dy and of dy * (x - center) * scale over `pieces` stretches.
+  GradSums (*grad_sums)(const T* dy, const T* x, size_t stride, size_t pieces, size_t n, T center, T scale);
+
+  // Sums of dy * weight[i] and of dy * weight[i] * xHat over one stretch; weight may be null.
+  GradSums (*grad_sums_elements)(const T* dy, const T* x, size_t n, Affine<T> f, const T* weight);
+
+  // Down each column: dy and dy * (x - center[j]) * scale[j], added to sum_dy[j] and sum_dy_xhat[j].
+  void (*grad_columns)(const T* dy, const T* x, size_t stride, size_t rows, size_t cols, const T* center,
+                       const T* scale, double* sum_dy, double* sum_dy_xhat);
+
+  // The same with xHat by row: row i uses f[i].
+  void (*grad_columns_by_row)(const T* dy, const T* x, size_t stride, size_t rows, size_t cols, const Affine<T>* f,
+                              double* sum_dy, double* sum_dy_xhat);
+
+  // dx over one stretch, with one Slope; with weight[i] on dy (may be null) and xHat; and down columns.
+  void (*slope)(T* dx, const T* dy, const T* x, size_t n, Slope<T> f);
+  void (*slope_elements)(T* dx, const T* dy, const T* x, size_t n, Affine<T> f, const T* weight, T dy_factor,
+                         T x_factor, T constant);
+  void (*slope_columns)(T* dx, const T* dy, const T* x, size_t stride, size_t rows, size_t cols, SlopeColumns<T> f);
+};
+
+struct KernelTable {
+  const char* name;
+  Kernels<float> f32;
+  Kernels<double> f64;
+
+  const Kernels<float>& of(float) const { return f32; }
+  const Kernels<double>& of(double) const { return f64; }
+};
+
+}  // namespace simdnorm
+
+#endif  // SIMDNORM_KERNELS_KERNELS_H_

@@ -1,0 +1,3 @@
+#define SIMDNORM_ISA neon
+#include "native/simd/vec_neon.h"
+#include "native/kernels/kernels-inl.h"

@@ -1,0 +1,418 @@
+#include "native/ops/backward.h"
+
+#include "native/parallel/float_environment.h"
+
+namespace simdnorm {
+namespace {
+
+constexpr size_t kRowsTogether = 32;  // rows whose parameter gradients are summed before their dx, while in cache
+constexpr size_t kPartBytes = 4 << 20;  // for parts of the parameter gradients
+
+// xHat as the kernels take it, (x - center) * scale + shift. For an extreme statistic all zero: the kernel then adds
+// nothing, and the op adds the part in double.
+template <class T>
+Affine<T> x_hat_of(const Statistic& s, bool careful) {
+  if (careful) return {T(0), T(0), T(0)};
+  return {static_cast<T>(s.mean), static_cast<T>(s.rstd), static_cast<T>(-(s.rest * s.rstd))};
+}
+
+// dx = h * dy_factor + xHat * x_factor + constant
+struct Line {
+  double dy_factor, x_factor, constant;
+};
+
+template <class T>
+class Pass {
+ public:
+  Pass(const Kernels<T>& k, const Backward<T>& op)
+      : k_(k), op_(op), g_(op.g), sums_wanted_(op.dweight || op.dbias || (op.dx && !op.constant)) {}
+
+  Status run() {
+    const bool alone = g_.elements() * 3 * sizeof(T) < kAloneBytes;
+    const FloatEnvironment environment;
+    if (g_.columns()) return by_columns(alone);
+    return g_.run > 1 ? by_channels(alone) : by_elements(alone);
+  }
+
+ private:
+  T weight(size_t channel) const { return op_.weight ? op_.weight[channel] : T(1); }
+  bool is_extreme(const Statistic& s) const { return extreme<T>(s, static_cast<double>(g_.count())); }
+
+  // From the sums of h and h * xHat over one statistic.
+  Line line(const Statistic& s, GradSums h) const {
+    if (op_.constant) return {s.rstd, 0, 0};
+    const double n = static_cast<double>(g_.count());
+    return {s.rstd, -(s.rstd * (h.dy_xhat / n)), op_.about == About::kZero ? 0 : -(s.rstd * (h.dy / n))};
+  }
+
+  T dx_in_double(T dy, T x, const Statistic& s, const Line& f, T weight) const {
+    const double h = static_cast<double>(dy) * static_cast<double>(weight) * f.dy_factor;
+    return static_cast<T>((op_.constant ? h : h + x_hat_in_double(x, s) * f.x_factor + f.constant) * s.scale);
+  }
+
+  // ---- a run of elements for each channel ----
+
+  GradSums channel_sums(size_t begin, const Statistic& s, const parallel::Team& team, GradSums* units) const {
+    const Blocks blocks(g_.outer, g_.run, g_.stride());
+    const T *dy = op_.dy + begin, *x = op_.x + begin;
+    const bool careful = is_extreme(s);
+    const Affine<T> f = x_hat_of<T>(s, careful);
+    const auto unit_of = [&](size_t unit) {
+      GradSums sums = {0, 0};
+      blocks.each(unit, [&](Blocks::Block b) {
+        const GradSums part = k_.grad_sums(dy + b.offset, x + b.offset, g_.stride(), b.pieces, b.n, f.center, f.scale);
+        sums.dy += part.dy;
+        sums.dy_xhat += part.dy_xhat;
+        for (size_t p = 0; careful && p < b.pieces; p++) {
+          for (size_t i = b.offset + p * g_.stride(); i < b.offset + p * g_.stride() + b.n; i++) {
+            sums.dy_xhat += static_cast<double>(dy[i]) * x_hat_in_double(x[i], s);
+          }
+        }
+      });
+      return sums;
+    };
+    GradSums all = {0, 0};
+    const auto add = [&](GradSums part) {
+      all.dy += part.dy;
+      all.dy_xhat += part.dy_xhat;
+    };
+    if (team.size() > 1 && blocks.units() > 1) {
+      team.for_each(blocks.units(), 1, [&](size_t from, size_t to, size_t) {
+        for (size_t u = from; u < to; u++) units[u] = unit_of(u);
+      });
+      for (size_t u = 0; u < blocks.units(); u++) add(units[u]);
+    } else {
+      for (size_t u = 0; u < blocks.units(); u++) add(unit_of(u));
+    }
+    // The kernel's xHat lacks the rest of the mean.
+    if (!careful) all.dy_xhat -= s.rest * s.rstd * all.dy;
+    return all;
+  }
+
+  void one_statistic(size_t index, double* parts, const parallel::Team& team, GradSums* units) const {
+    const Statistic& s = op_.saved[index];
+    const size_t begin = g_.begin(index), channels = g_.channels_per_group();
+    const size_t first = index % g_.groups * channels;
+    GradSums h = {0, 0};
+    if (sums_wanted_) {
+      double* part = parts + index / g_.groups * 2 * g_.channels;
+      for (size_t c = 0; c < channels; c++) {
+        const GradSums sums = channel_sums(begin + c * g_.run, s, team, units);
+        part[first + c] = sums.dy;
+        part[g_.channels + first + c] = sums.dy_xhat;
+        h.dy += sums.dy * static_cast<double>(weight(first + c));
+        h.dy_xhat += sums.dy_xhat * static_cast<double>(weight(first + c));
+      }
+    }
+    if (!op_.dx) return;
+    const bool careful = is_extreme(s);
+    const Line f = line(s, h);
+    const size_t pieces = g_.outer * channels;
+    team.for_each(pieces, team.grain(pieces, g_.run * 3 * sizeof(T)), [&](size_t from, size_t to, size_t) {
+      for (size_t i = from; i < to; i++) {
+        const size_t at = begin + i / channels * g_.stride() + i % channels * g_.run;
+        const T w = weight(first + i % channels);
+        T* dx = op_.dx + at;
+        const T *dy = op_.dy + at, *x = op_.x + at;
+        const T dy_factor = static_cast<T>(f.dy_factor * static_cast<double>(w));
+        if (careful) {
+          for (size_t e = 0; e < g_.run; e++) dx[e] = dx_in_double(dy[e], x[e], s, f, w);
+        } else if (op_.constant) {
+          k_.apply(dx, dy, g_.run, {T(0), dy_factor, T(0)});
+        } else {
+          k_.slope(dx, dy, x, g_.run,
+                   {static_cast<T>(s.mean), static_cast<T>(s.rstd), dy_factor, static_cast<T>(f.x_factor),
+                    static_cast<T>(f.constant - s.rest * s.rstd * f.x_factor)});
+        }
+      }
+    });
+  }
+
+  Status by_channels(bool alone) {
+    const size_t threads = parallel::Team(alone).size(), items = g_.statistics();
+    const bool across = threads == 1 || items >= 2 * threads;
+    const parallel::Team outside(!across || alone), inside(across);
+    const Scratch<double> parts(sums_wanted_ ? g_.batch * 2 * g_.channels : 0);
+    const Scratch<GradSums> units(across ? 0 : Blocks(g_.outer, g_.run, g_.stride()).units());
+    if (!parts.ok() || !units.ok()) return Status::kOutOfMemory;
+    outside.for_each(items, outside.grain(items, g_.count() * 3 * sizeof(T)), [&](size_t from, size_t to, size_t) {
+      for (size_t i = from; i < to; i++) one_statistic(i, parts.get(), inside, units.get());
+    });
+    add_parts(parts.get(), g_.batch);
+    return Status::kOk;
+  }
+
+  // ---- one weight for each element of a row: LayerNorm and its like, outer is 1 ----
+
+  // dy and dy * xHat of rows [from, to), columns [first, last), added to part.
+  void element_sums(size_t from, size_t to, size_t first, size_t last, double* part) const {
+    const size_t cols = g_.stride();
+    Affine<T> f[kRowsTogether];
+    for (size_t group = first / g_.inner; group * g_.inner < last; group++) {
+      const size_t begin = at_least(first, group * g_.inner), end = at_most(last, (group + 1) * g_.inner);
+      bool careful = false;
+      for (size_t row = from; row < to; row++) {
+        const Statistic& s = op_.saved[row * g_.groups + group];
+        f[row - from] = x_hat_of<T>(s, is_extreme(s));
+        careful = careful || is_extreme(s);
+      }
+      const size_t at = from * cols + begin;
+      double *dy_part = part + begin, *dy_xhat_part = part + g_.channels + begin;
+      k_.grad_columns_by_row(op_.dy + at, op_.x + at, cols, to - from, end - begin, f, dy_part, dy_xhat_part);
+      for (size_t row = from; careful && row < to; row++) {
+        const Statistic& s = op_.saved[row * g_.groups + group];
+        if (!is_extreme(s)) continue;
+        for (size_t j = begin; j < end; j++) {
+          const size_t i = row * cols + j;
+          dy_xhat_part[j - begin] += static_cast<double>(op_.dy[i]) * x_hat_in_double(op_.x[i], s);
+        }
+      }
+    }
+  }
+
+  void one_row(size_t index, const parallel::Team& team, GradSums* units) const {
+    const Statistic& s = op_.saved[index];
+    const size_t begin = g_.begin(index), n = g_.inner, first = index % g_.groups * n;
+    const T *dy = op_.dy + begin, *x = op_.x + begin;
+    const T* weights = op_.weight ? op_.weight + first : nullptr;
+    const bool careful = is_extreme(s);
+    const Affine<T> x_hat = x_hat_of<T>(s, false);
+    GradSums h = {0, 0};
+    if (!op_.constant) {
+      const Blocks blocks(1, n, 0);
+      const auto unit_of = [&](size_t unit) {
+        GradSums sums = {0, 0};
+        blocks.each(unit, [&](Blocks::Block b) {
+          if (careful) {
+            for (size_t i = b.offset; i < b.offset + b.n; i++) {
+              const double g = static_cast<double>(dy[i]) * static_cast<double>(weight(first + i));
+              sums.dy += g;
+              sums.dy_xhat += g * x_hat_in_double(x[i], s);
+            }
+            return;
+          }
+          const GradSums part = k_.grad_sums_elements(dy + b.offset, x + b.offset, b.n, x_hat,
+                                                      weights ? weights + b.offset : nullptr);
+          sums.dy += part.dy;
+          sums.dy_xhat += part.dy_xhat;
+        });
+        return sums;
+      };
+      const bool shared = team.size() > 1 && blocks.units() > 1;
+      if (shared) {
+        team.for_each(blocks.units(), 1, [&](size_t from, size_t to, size_t) {
+          for (size_t u = from; u < to; u++) units[u] = unit_of(u);
+        });
+      }
+      for (size_t u = 0; u < blocks.units(); u++) {
+        const GradSums part = shared ? units[u] : unit_of(u);
+        h.dy += part.dy;
+        h.dy_xhat += part.dy_xhat;
+      }
+    }
+    const Line f = line(s, h);
+    team.for_each(n, team.grain(n, 3 * sizeof(T)), [&](size_t from, size_t to, size_t) {
+      T* dx = op_.dx + begin;
+      if (careful || op_.constant) {
+        for (size_t i = from; i < to; i++) dx[i] = dx_in_double(dy[i], x[i], s, f, weight(first + i));
+        return;
+      }
+      k_.slope_elements(dx + from, dy + from, x + from, to - from, x_hat, weights ? weights + from : nullptr,
+                        static_cast<T>(f.dy_factor), static_cast<T>(f.x_factor), static_cast<T>(f.constant));
+    });
+  }
+
+  Status by_elements(bool alone) {
+    const parallel::Team team(alone), solo(true);
+    const bool parameters = op_.dweight || op_.dbias;
+    // The rows of one part, by shape alone: some memory for the parts, and enough rows in each to be worth it.
+    const size_t most = at_most(64, at_least(1, kPartBytes / (2 * sizeof(double) * g_.channels)));
+    const size_t rows_each = at_least(kRowsTogether, ceil_div(g_.batch, most));
+    const size_t count = ceil_div(g_.batch, rows_each);
+    const bool across = team.size() == 1 || count >= 2 * team.size() || (!parameters && g_.batch >= 2 * team.size());
+
+    const Scratch<double> parts(parameters ? count * 2 * g_.channels : 0);
+    const Scratch<GradSums> units(across ? 0 : Blocks(1, g_.inner, 0).units());
+    if (!parts.ok() || !units.ok()) return Status::kOutOfMemory;
+    for (size_t i = 0; parameters && i < count * 2 * g_.channels; i++) parts.get()[i] = 0;
+
+    const auto chunks = [&](size_t part, auto f) {
+      const size_t end = at_most(g_.batch, (part + 1) * rows_each);
+      for (size_t row = part * rows_each; row < end; row += kRowsTogether) f(row, at_most(end, row + kRowsTogether));
+    };
+    const auto rows = [&](size_t from, size_t to, const parallel::Team& helpers) {
+      for (size_t i = from * g_.groups; op_.dx && i < to * g_.groups; i++) one_row(i, helpers, units.get());
+    };
+    if (across) {
+      team.for_each(count, 1, [&](size_t from, size_t to, size_t) {
+        for (size_t part = from; part < to; part++) {
+          chunks(part, [&](size_t row, size_t end) {
+            if (parameters) element_sums(row, end, 0, g_.channels, parts.get() + part * 2 * g_.channels);
+            rows(row, end, solo);
+          });
+        }
+      });
+    } else {
+      // Few, long rows: first the parameters, each thread some columns (dx may overwrite what they need), then dx.
+      if (parameters) {
+        const size_t grain = ceil_div(team.grain(g_.channels, g_.batch * 2 * sizeof(T)), 16) * 16;
+        team.for_each(g_.channels, grain, [&](size_t first, size_t last, size_t) {
+          for (size_t part = 0; part < count; part++) {
+            chunks(part, [&](size_t row, size_t end) {
+              element_sums(row, end, first, last, parts.get() + part * 2 * g_.channels);
+            });
+          }
+        });
+      }
+      if (g_.statistics() >= 2 * team.size()) {
+        team.for_each(g_.batch, 1, [&](size_t from, size_t to, size_t) { rows(from, to, solo); });
+      } else {
+        rows(0, g_.batch, team);
+      }
+    }
+    if (parameters) add_parts(parts.get(), count);
+    return Status::kOk;
+  }
+
+  // ---- channels side by side ----
+
+  struct ColumnScratch {
+    double* units;    // [units][2][cols]
+    T* coefficients;  // [5][cols]
+    Line* lines;      // [groups]
+  };
+
+  void one_matrix(size_t b, double* part, const parallel::Team& team, ColumnScratch scratch) const {
+    const size_t cols = g_.stride(), begin = b * g_.outer * cols;
+    const Statistic* stats = op_.saved + b * g_.groups;
+    const T *dy = op_.dy + begin, *x = op_.x + begin;
+    T* const center = scratch.coefficients;
+    T *scale = center + cols, *dy_factor = scale + cols, *x_factor = dy_factor + cols, *constant = x_factor + cols;
+    bool careful = false;
+    for (size_t j = 0; j < cols; j++) {
+      const Statistic& s = stats[j / g_.inner];
+      const Affine<T> f = x_hat_of<T>(s, is_extreme(s));
+      center[j] = f.center;
+      scale[j] = f.scale;
+      careful = careful || is_extreme(s);
+    }
+    if (sums_wanted_) {
+      const ColumnBlocks blocks(g_.outer, cols);
+      team.for_each(blocks.units(), 1, [&](size_t from, size_t to, size_t) {
+        for (size_t u = from; u < to; u++) {
+          double* sums = scratch.units + u * 2 * cols;
+          for (size_t i = 0; i < 2 * cols; i++) sums[i] = 0;
+          blocks.each(u, [&](size_t row, size_t rows) {
+            const T *dy_rows = dy + row * cols, *x_rows = x + row * cols;
+            k_.grad_columns(dy_rows, x_rows, cols, rows, cols, center, scale, sums, sums + cols);
+            for (size_t i = 0; careful && i < rows * cols; i++) {
+              const Statistic& s = stats[i % cols / g_.inner];
+              if (!is_extreme(s)) continue;
+              sums[cols + i % cols] += static_cast<double>(dy_rows[i]) * x_hat_in_double(x_rows[i], s);
+            }
+          });
+        }
+      });
+      for (size_t j = 0; j < cols; j++) {
+        const Statistic& s = stats[j / g_.inner];
+        part[j] = part[cols + j] = 0;
+        for (size_t u = 0; u < blocks.units(); u++) {
+          part[j] += scratch.units[u * 2 * cols + j];
+          part[cols + j] += scratch.units[u * 2 * cols + cols + j];
+        }
+        if (!is_extreme(s)) part[cols + j] -= s.rest * s.rstd * part[j];
+      }
+    }
+    if (!op_.dx) return;
+    for (size_t group = 0; group < g_.groups; group++) {
+      GradSums h = {0, 0};
+      const size_t first = group * g_.inner, last = first + g_.inner;
+      for (size_t j = first; sums_wanted_ && j < last; j++) {
+        h.dy += part[j] * static_cast<double>(weight(j));
+        h.dy_xhat += part[cols + j] * static_cast<double>(weight(j));
+      }
+      const Statistic& s = stats[group];
+      const Line f = scratch.lines[group] = line(s, h);
+      for (size_t j = first; j < last; j++) {
+        dy_factor[j] = static_cast<T>(f.dy_factor * static_cast<double>(weight(j)));
+        x_factor[j] = static_cast<T>(f.x_factor);
+        constant[j] = static_cast<T>(f.constant - s.rest * s.rstd * f.x_factor);
+        if (op_.constant) center[j] = constant[j] = T(0);
+      }
+    }
+    team.for_each(g_.outer, team.grain(g_.outer, cols * 3 * sizeof(T)), [&](size_t from, size_t to, size_t) {
+      const size_t at = from * cols;
+      T* dx = op_.dx + begin + at;
+      if (op_.constant) {
+        k_.apply_columns(dx, dy + at, cols, to - from, cols, {center, dy_factor, constant});
+        return;
+      }
+      if (!careful) {
+        k_.slope_columns(dx, dy + at, x + at, cols, to - from, cols, {center, scale, dy_factor, x_factor, constant});
+        return;
+      }
+      for (size_t i = 0; i < (to - from) * cols; i++) {
+        const size_t j = i % cols;
+        const Statistic& s = stats[j / g_.inner];
+        const T g = dy[at + i], v = x[at + i];
+        if (is_extreme(s)) {
+          dx[i] = dx_in_double(g, v, s, scratch.lines[j / g_.inner], weight(j));
+        } else {
+          dx[i] = g * dy_factor[j] + ((v - center[j]) * scale[j]) * x_factor[j] + constant[j];
+        }
+      }
+    });
+  }
+
+  Status by_columns(bool alone) {
+    const size_t threads = parallel::Team(alone).size(), cols = g_.stride();
+    const bool across = threads == 1 || g_.batch >= 2 * threads;
+    const parallel::Team outside(!across || alone), inside(across);
+    const size_t workers = across ? threads : 1, units = ColumnBlocks(g_.outer, cols).units();
+    const Scratch<double> parts(g_.batch * 2 * cols), unit_sums(workers * units * 2 * cols);
+    const Scratch<T> coefficients(workers * 5 * cols);
+    const Scratch<Line> lines(workers * g_.groups);
+    if (!parts.ok() || !unit_sums.ok() || !coefficients.ok() || !lines.ok()) return Status::kOutOfMemory;
+    outside.for_each(g_.batch, outside.grain(g_.batch, g_.outer * cols * 3 * sizeof(T)),
+                     [&](size_t from, size_t to, size_t worker) {
+                       for (size_t b = from; b < to; b++) {
+                         one_matrix(b, parts.get() + b * 2 * cols, inside,
+                                    {unit_sums.get() + worker * units * 2 * cols,
+                                     coefficients.get() + worker * 5 * cols, lines.get() + worker * g_.groups});
+                       }
+                     });
+    add_parts(parts.get(), g_.batch);
+    return Status::kOk;
+  }
+
+  // Adds the parts, [count][dy, dy * xHat][channels], to the parameter gradients in their order.
+  void add_parts(const double* parts, size_t count) const {
+    const auto add = [&](T* gradient, size_t which) {
+      if (!gradient) return;
+      for (size_t c = 0; c < g_.channels; c++) {
+        double sum = 0;
+        for (size_t i = 0; i < count; i++) sum += parts[(i * 2 + which) * g_.channels + c];
+        gradient[c] = static_cast<T>(static_cast<double>(gradient[c]) + sum);
+      }
+    };
+    add(op_.dbias, 0);
+    add(op_.dweight, 1);
+  }
+
+  const Kernels<T>& k_;
+  const Backward<T>& op_;
+  const Geometry& g_;
+  const bool sums_wanted_;
+};
+
+}  // namespace
+
+template <class T>
+Status backward(const Kernels<T>& k, const Backward<T>& op) {
+  return Pass<T>(k, op).run();
+}
+
+template Status backward<float>(const Kernels<float>&, const Backward<float>&);
+template Status backward<double>(const Kernels<double>&, const Backward<double>&);
+
+}  // namespace simdnorm

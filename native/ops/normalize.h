@@ -1,0 +1,33 @@
+// y from x: with the statistics of x itself, or with running ones.
+#ifndef SIMDNORM_OPS_NORMALIZE_H_
+#define SIMDNORM_OPS_NORMALIZE_H_
+
+#include "native/ops/statistics.h"
+
+namespace simdnorm {
+
+template <class T>
+struct Normalize {
+  Geometry g;
+  Rule rule;
+  const T* x;
+  T* y;  // may be x
+  const T* weight;  // per channel, or null
+  const T* bias;
+  Statistic* saved;  // one per (batch, group), or null
+
+  // With `use_running`, y comes from running_mean and running_var (then batch is 1). Otherwise, where they are given,
+  // they take in the batch with this momentum, after y is written.
+  bool use_running;
+  double momentum;
+  T* running_mean;
+  T* running_var;
+};
+
+// Writes nothing unless it returns kOk.
+template <class T>
+Status normalize(const Kernels<T>& k, const Normalize<T>& op);
+
+}  // namespace simdnorm
+
+#endif  // SIMDNORM_OPS_NORMALIZE_H_

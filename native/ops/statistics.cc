@@ -1,0 +1,219 @@
+#include "native/ops/statistics.h"
+
+#include <math.h>
+
+namespace simdnorm {
+namespace {
+
+// An infinite or NaN mean as a plain sum would give it: NaN if there is one or if infinities of both signs meet, else
+// the infinity. The merges, made of differences, only know NaN. Where all data are finite (float64 beyond 1e154), the
+// overflow stands.
+template <class T>
+double non_finite_mean(const T* x, size_t stride, size_t pieces, size_t n, double as_is) {
+  double found = 0;
+  for (size_t piece = 0; piece < pieces; piece++) {
+    for (size_t i = 0; i < n; i++) {
+      const double v = static_cast<double>(x[piece * stride + i]);
+      if (isfinite(v)) continue;
+      if (isnan(v) || (found != 0 && found != v)) return NAN;
+      found = v;
+    }
+  }
+  return found == 0 ? as_is : found;
+}
+
+template <class T>
+void mend_mean(Moments& m, const T* x, size_t stride, size_t pieces, size_t n) {
+  if (m.count > 0 && !isfinite(m.mean)) m.mean = non_finite_mean(x, stride, pieces, n, m.mean);
+}
+
+double rstd_of(double var, double eps, const Rule& rule) {
+  if (rule.zero_var_is_zero && var == 0 && eps == 0) return 0;
+  return 1 / sqrt(var + eps);
+}
+
+// The power of two that brings the largest distance from the origin near 1, as far as doubles reach; 1 where there is
+// none to bring: constants, and data that are not finite.
+template <class T>
+double natural_scale(const T* x, size_t stride, size_t pieces, size_t n, About about) {
+  const double origin = about == About::kZero ? 0 : static_cast<double>(x[0]) / 2;
+  double most = 0;
+  for (size_t piece = 0; piece < pieces; piece++) {
+    for (size_t i = 0; i < n; i++) {
+      const double distance = fabs(static_cast<double>(x[piece * stride + i]) / 2 - origin);
+      if (!isfinite(distance)) return 1;
+      if (distance > most) most = distance;
+    }
+  }
+  if (most == 0) return 1;
+  const int exponent = ilogb(most);
+  return ldexp(1, exponent < -1000 ? 1000 : -exponent);
+}
+
+// Moments of scale * x, in two passes.
+template <class T>
+Moments scaled_moments(const T* x, size_t stride, size_t pieces, size_t n, About about, double scale) {
+  const double count = static_cast<double>(pieces) * static_cast<double>(n);
+  const auto sum = [&](auto term) {
+    double total = 0;
+    for (size_t piece = 0; piece < pieces; piece++) {
+      for (size_t i = 0; i < n; i++) total += term(static_cast<double>(x[piece * stride + i]) * scale);
+    }
+    return total;
+  };
+  const double first = about == About::kZero ? 0 : static_cast<double>(x[0]) * scale;
+  const double mean = about == About::kZero ? 0 : first + sum([&](double v) { return v - first; }) / count;
+  return {count, mean, 0, sum([&](double v) { return (v - mean) * (v - mean); }), 0};
+}
+
+}  // namespace
+
+template <class T>
+Statistic statistic_of(const Moments& m, const Rule& rule, const T* x, size_t stride, size_t pieces, size_t n) {
+  Statistic s;
+  s.mean = static_cast<double>(static_cast<T>(m.mean));
+  s.rest = (m.mean - s.mean) + m.mean_low;
+  if (!isfinite(s.mean)) s.rest = 0;
+  s.var = (m.m2 + m.m2_low) / m.count;
+  s.rstd = rstd_of(s.var, rule.eps, rule);
+  s.scale = 1;
+  const double under_root = s.var + rule.eps;
+  if (sizeof(T) == sizeof(double) && !(under_root > 0x1p-900 && under_root < 0x1p900)) {
+    const double scale = natural_scale(x, stride, pieces, n, rule.about);
+    if (scale == 1) return s;
+    const Moments scaled = scaled_moments(x, stride, pieces, n, rule.about, scale);
+    const double var = scaled.m2 / scaled.count;
+    return {scaled.mean, 0, var, rstd_of(var, rule.eps * scale * scale, rule), scale};
+  }
+  return s;
+}
+
+template <class T>
+Statistic statistic_of_running(T mean, T var, const Rule& rule) {
+  const double v = static_cast<double>(var);
+  return {static_cast<double>(mean), 0, v, rstd_of(v, rule.eps, rule), 1};
+}
+
+template <>
+bool extreme<double>(const Statistic& s, double) {
+  return s.scale != 1;
+}
+template <>
+bool extreme<float>(const Statistic& s, double n) {
+  // |x - mean| <= sqrt(M2), so 2^125 is never passed unless M2 passes 2^250.
+  return s.var * n > 0x1p250 || s.rstd > 0x1p100 || (s.rstd > 0 && s.rstd < 0x1p-100);
+}
+
+template <class T>
+Moments reduce_rows(const Kernels<T>& k, const T* x, size_t stride, size_t pieces, size_t n, About about,
+                    const parallel::Team& team, Moments* units) {
+  const Blocks blocks(pieces, n, stride);
+  const auto unit_of = [&](size_t unit) {
+    Moments m = {0, 0, 0, 0, 0};
+    blocks.each(unit, [&](Blocks::Block b) { merge(m, k.moments(x + b.offset, stride, b.pieces, b.n, about)); });
+    return m;
+  };
+  Cascade all;
+  if (team.size() > 1 && blocks.units() > 1) {
+    team.for_each(blocks.units(), 1, [&](size_t begin, size_t end, size_t) {
+      for (size_t u = begin; u < end; u++) units[u] = unit_of(u);
+    });
+    for (size_t u = 0; u < blocks.units(); u++) all.push(units[u]);
+  } else {
+    for (size_t u = 0; u < blocks.units(); u++) all.push(unit_of(u));
+  }
+  Moments m = all.finish();
+  mend_mean(m, x, stride, pieces, n);
+  return m;
+}
+
+template <class T>
+void reduce_columns(const Kernels<T>& k, const T* x, const Geometry& g, const Rule& rule, const parallel::Team& team,
+                    double* units, Moments* groups) {
+  const size_t cols = g.stride();
+  const ColumnBlocks blocks(g.outer, cols);
+  const auto part = [&](size_t u) {
+    double* p = units + u * 4 * cols;
+    return Spread<double*>{p, p + cols, p + 2 * cols, p + 3 * cols};
+  };
+  const auto rows_of = [&](size_t u) {
+    size_t rows = 0;
+    blocks.each(u, [&](size_t, size_t n) { rows += n; });
+    return rows;
+  };
+  team.for_each(blocks.units(), 1, [&](size_t begin, size_t end, size_t) {
+    for (size_t u = begin; u < end; u++) {
+      size_t done = 0;
+      blocks.each(u, [&](size_t row, size_t rows) {
+        k.moments_columns(x + row * cols, cols, rows, cols, rule.about, static_cast<double>(done), part(u));
+        done += rows;
+      });
+    }
+  });
+  for (size_t group = 0; group < g.groups; group++) {
+    Cascade of_group;
+    for (size_t j = group * g.inner; j < (group + 1) * g.inner; j++) {
+      Cascade of_column;
+      for (size_t u = 0; u < blocks.units(); u++) {
+        const Spread<double*> p = part(u);
+        of_column.push({static_cast<double>(rows_of(u)), p.mean[j], p.mean_low[j], p.m2[j], p.m2_low[j]});
+      }
+      of_group.push(of_column.finish());
+    }
+    groups[group] = of_group.finish();
+    mend_mean(groups[group], x + group * g.inner, cols, g.outer, g.inner);
+  }
+}
+
+template <class T>
+Status all_moments(const Kernels<T>& k, const Geometry& g, const T* x, About about, Moments* out) {
+  const parallel::Team team(g.elements() * sizeof(T) < kAloneBytes);
+  if (g.columns()) {
+    const Scratch<double> units(ColumnBlocks(g.outer, g.stride()).units() * 4 * g.stride());
+    if (!units.ok()) return Status::kOutOfMemory;
+    const Rule rule = {0, about, false};
+    for (size_t b = 0; b < g.batch; b++) {
+      reduce_columns(k, x + b * g.outer * g.stride(), g, rule, team, units.get(), out + b * g.groups);
+    }
+    return Status::kOk;
+  }
+  const Scratch<Moments> units(row_units(g));
+  if (!units.ok()) return Status::kOutOfMemory;
+  for (size_t s = 0; s < g.statistics(); s++) {
+    out[s] = reduce_rows(k, x + g.begin(s), g.stride(), g.outer, g.inner, about, team, units.get());
+  }
+  return Status::kOk;
+}
+
+template <class T>
+void update_running(const Geometry& g, const Statistic* stats, double momentum, T* mean, T* var) {
+  const double n = static_cast<double>(g.count());
+  const double batch = static_cast<double>(g.batch);
+  for (size_t c = 0; c < g.groups; c++) {
+    double batch_mean = 0, batch_var = 0;
+    for (size_t b = 0; b < g.batch; b++) {
+      const Statistic& s = stats[b * g.groups + c];
+      batch_mean += (s.mean + s.rest) / s.scale;
+      batch_var += s.var * (n / (n - 1)) / s.scale / s.scale;
+    }
+    const auto blend = [&](T old, double now) {
+      return static_cast<T>(momentum * (now / batch) + (1 - momentum) * static_cast<double>(old));
+    };
+    if (mean) mean[c] = blend(mean[c], batch_mean);
+    if (var) var[c] = blend(var[c], batch_var);
+  }
+}
+
+#define SIMDNORM_INSTANTIATE(T)                                                                                    \
+  template Statistic statistic_of<T>(const Moments&, const Rule&, const T*, size_t, size_t, size_t);               \
+  template Statistic statistic_of_running<T>(T, T, const Rule&);                                                   \
+  template Moments reduce_rows<T>(const Kernels<T>&, const T*, size_t, size_t, size_t, About,                      \
+                                  const parallel::Team&, Moments*);                                                \
+  template void reduce_columns<T>(const Kernels<T>&, const T*, const Geometry&, const Rule&,                       \
+                                  const parallel::Team&, double*, Moments*);                                       \
+  template Status all_moments<T>(const Kernels<T>&, const Geometry&, const T*, About, Moments*);                   \
+  template void update_running<T>(const Geometry&, const Statistic*, double, T*, T*);
+SIMDNORM_INSTANTIATE(float)
+SIMDNORM_INSTANTIATE(double)
+
+}  // namespace simdnorm

@@ -1,0 +1,216 @@
+#include "native/parallel/thread_pool.h"
+
+#include <stdint.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <new>
+
+#include "native/parallel/float_environment.h"
+
+#ifdef _WIN32
+#include <windows.h>
+#else
+#include <pthread.h>
+#endif
+
+namespace simdnorm {
+namespace parallel {
+namespace {
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+constexpr int kSpins = 1500;  // about 50 us
+
+// Grains [next, end) of one thread's part, in one word so that both ends move atomically.
+class alignas(64) Part {
+ public:
+  void reset(uint32_t begin, uint32_t end) { word_.store(pack(begin, end)); }
+  bool take_front(size_t* grain) {
+    uint64_t w = word_.load();
+    while (next(w) < end(w)) {
+      if (!word_.compare_exchange_weak(w, pack(next(w) + 1, end(w)))) continue;
+      *grain = next(w);
+      return true;
+    }
+    return false;
+  }
+  bool take_back(size_t* grain) {
+    uint64_t w = word_.load();
+    while (next(w) < end(w)) {
+      if (!word_.compare_exchange_weak(w, pack(next(w), end(w) - 1))) continue;
+      *grain = end(w) - 1;
+      return true;
+    }
+    return false;
+  }
+
+ private:
+  static uint64_t pack(uint32_t next, uint32_t end) { return (static_cast<uint64_t>(end) << 32) | next; }
+  static uint32_t next(uint64_t w) { return static_cast<uint32_t>(w); }
+  static uint32_t end(uint64_t w) { return static_cast<uint32_t>(w >> 32); }
+  std::atomic<uint64_t> word_{0};
+};
+
+// A thread start that reports failure: std::thread would abort without exceptions.
+bool start_thread(void* (*entry)(void*), void* argument) {
+#ifdef _WIN32
+  struct Call {
+    void* (*entry)(void*);
+    void* argument;
+    static DWORD WINAPI go(void* p) {
+      Call* call = static_cast<Call*>(p);
+      void* (*const entry)(void*) = call->entry;
+      void* const argument = call->argument;
+      HeapFree(GetProcessHeap(), 0, call);
+      entry(argument);
+      return 0;
+    }
+  };
+  Call* call = static_cast<Call*>(HeapAlloc(GetProcessHeap(), 0, sizeof(Call)));
+  if (!call) return false;
+  *call = {entry, argument};
+  const HANDLE thread = CreateThread(nullptr, 0, Call::go, call, 0, nullptr);
+  if (!thread) {
+    HeapFree(GetProcessHeap(), 0, call);
+    return false;
+  }
+  CloseHandle(thread);
+  return true;
+#else
+  pthread_t thread;
+  pthread_attr_t attributes;
+  if (pthread_attr_init(&attributes) != 0) return false;
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  const bool started = pthread_create(&thread, &attributes, entry, argument) == 0;
+  pthread_attr_destroy(&attributes);
+  return started;
+#endif
+}
+
+class Pool {
+ public:
+  size_t wanted() const { return wanted_.load(std::memory_order_relaxed); }
+  void want(size_t n) { wanted_.store(n); }
+
+  void run(size_t items, size_t grain, Body body, void* context) {
+    const std::lock_guard<std::mutex> turn(turn_);
+    size_t team = wanted();
+    while (helpers_ + 1 < team && start_helper()) {
+    }
+    if (team > helpers_ + 1) team = helpers_ + 1;
+
+    // A part's ends are 32 bits; coarser grains keep any number of items within them.
+    while ((items + grain - 1) / grain > UINT32_MAX) grain *= 2;
+    const size_t grains = (items + grain - 1) / grain;
+    job_ = {items, grain, body, context, team};
+    for (size_t i = 0; i < team; i++) {
+      parts_[i].reset(static_cast<uint32_t>(grains * i / team), static_cast<uint32_t>(grains * (i + 1) / team));
+    }
+    open_.store(true);
+    round_.fetch_add(1);
+    if (asleep_.load() > 0) {
+      const std::lock_guard<std::mutex> lock(sleep_);
+      wake_.notify_all();
+    }
+    work(0);
+    open_.store(false);
+    while (busy_.load() > 0) pause();
+  }
+
+ private:
+  struct Job {
+    size_t items, grain;
+    Body body;
+    void* context;
+    size_t team;
+  };
+
+  bool start_helper() {
+    starting_ = helpers_ + 1;
+    started_.store(false);
+    if (!start_thread(&Pool::helper, this)) return false;
+    while (!started_.load()) pause();
+    helpers_++;
+    return true;
+  }
+
+  static void* helper(void* self) {
+    static_cast<Pool*>(self)->serve();
+    return nullptr;
+  }
+
+  void serve() {
+    const size_t me = starting_;
+    uint64_t seen = round_.load();
+    started_.store(true);
+    for (;;) {
+      for (int spins = 0; round_.load() == seen && spins < kSpins; spins++) pause();
+      if (round_.load() == seen) {
+        std::unique_lock<std::mutex> lock(sleep_);
+        asleep_.fetch_add(1);
+        while (round_.load() == seen) wake_.wait(lock);
+        asleep_.fetch_sub(1);
+      }
+      // busy_ first, then open_: the caller closes first and then waits for busy_, so a helper that comes late either
+      // is waited for or finds the job closed.
+      seen = round_.load();
+      busy_.fetch_add(1);
+      if (open_.load() && me < job_.team) work(me);
+      busy_.fetch_sub(1);
+    }
+  }
+
+  void work(size_t me) {
+    const FloatEnvironment environment;
+    size_t grain;
+    while (parts_[me].take_front(&grain)) call(grain, me);
+    for (size_t i = 1; i < job_.team; i++) {
+      while (parts_[(me + i) % job_.team].take_back(&grain)) call(grain, me);
+    }
+  }
+
+  void call(size_t grain, size_t me) {
+    const size_t begin = grain * job_.grain;
+    const size_t end = begin + job_.grain;
+    job_.body(job_.context, begin, end < job_.items ? end : job_.items, me);
+  }
+
+  std::mutex turn_;
+  std::atomic<size_t> wanted_{1};
+  size_t helpers_ = 0;
+  size_t starting_ = 0;
+  std::atomic<bool> started_{false};
+
+  Job job_ = {};
+  Part parts_[kMaxThreads];
+  alignas(64) std::atomic<uint64_t> round_{0};
+  alignas(64) std::atomic<int> busy_{0};
+  std::atomic<bool> open_{false};
+  std::atomic<int> asleep_{0};
+  std::mutex sleep_;
+  std::condition_variable wake_;
+};
+
+// Never destroyed: helpers outlive main() and every Worker. The addon is linked with -z nodelete for the same reason.
+Pool& pool() {
+  alignas(Pool) static unsigned char memory[sizeof(Pool)];
+  static Pool* const instance = ::new (static_cast<void*>(memory)) Pool;
+  return *instance;
+}
+
+}  // namespace
+
+size_t threads() { return pool().wanted(); }
+void set_threads(size_t n) { pool().want(n < 1 ? 1 : n > kMaxThreads ? kMaxThreads : n); }
+void run(size_t items, size_t grain, Body body, void* context) { pool().run(items, grain, body, context); }
+
+}  // namespace parallel
+}  // namespace simdnorm

@@ -1,0 +1,131 @@
+// Vec<T>: sixteen lanes of float or double on every ISA, made of as many registers as that takes.
+//
+// Lane i holds element i; +, -, * and / round each lane as IEEE 754 says and are never fused. Sums across lanes follow
+// one tree: lane i takes lane i + 8, then i + 4, i + 2, i + 1. So a kernel written over Vec gives the same bits
+// wherever it is compiled.
+//
+// A vec_<isa>.h comes first and defines, inside the ISA's anonymous namespace, Reg<float> and Reg<double>:
+//   Type, kLanes                    a vector type on which + - * / work lane by lane (gcc, clang)
+//   load(p) store(p, v) fill(s)     unaligned
+//   load_first(p, n)                lanes 0..n-1, the others 0; touches nothing beyond p[n-1]; 0 < n < kLanes
+//   store_first(p, n, v)            lanes 0..n-1 only
+//   keep_first(v, n)                lanes 0..n-1 of v, the others 0
+// and, for Reg<double>,
+//   sum(v)                          the tree above, inside one register
+//   not_negative(v)                0 where v < 0; NaN stays
+//   at_most(a, b)                   bit i is set where a[i] <= b[i] (never for NaN)
+//   widen_low(f) widen_high(f)      the two halves of a Reg<float>
+#ifndef SIMDNORM_SIMD_VEC_H_
+#define SIMDNORM_SIMD_VEC_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace simdnorm {
+namespace SIMDNORM_ISA {
+namespace {
+
+constexpr size_t kLanes = 16;
+
+template <class T>
+struct Vec {
+  using R = Reg<T>;
+  static constexpr size_t kRegs = kLanes / R::kLanes;
+  typename R::Type r[kRegs];
+
+  Vec() : Vec(T(0)) {}
+  explicit Vec(T s) {
+    for (size_t i = 0; i < kRegs; i++) r[i] = R::fill(s);
+  }
+  static Vec load(const T* p) {
+    Vec v;
+    for (size_t i = 0; i < kRegs; i++) v.r[i] = R::load(p + i * R::kLanes);
+    return v;
+  }
+  void store(T* p) const {
+    for (size_t i = 0; i < kRegs; i++) R::store(p + i * R::kLanes, r[i]);
+  }
+  // Lanes 0..n-1 from memory, the others 0; 0 < n <= kLanes.
+  static Vec load_first(const T* p, size_t n) {
+    Vec v;
+    for (size_t i = 0; i < kRegs && n > i * R::kLanes; i++) {
+      const size_t left = n - i * R::kLanes;
+      const T* at = p + i * R::kLanes;
+      v.r[i] = left >= R::kLanes ? R::load(at) : R::load_first(at, left);
+    }
+    return v;
+  }
+  Vec keep_first(size_t n) const {
+    Vec v;
+    for (size_t i = 0; i < kRegs && n > i * R::kLanes; i++) {
+      const size_t left = n - i * R::kLanes;
+      v.r[i] = left >= R::kLanes ? r[i] : R::keep_first(r[i], left);
+    }
+    return v;
+  }
+  void store_first(T* p, size_t n) const {
+    for (size_t i = 0; i < kRegs && n > i * R::kLanes; i++) {
+      const size_t left = n - i * R::kLanes;
+      T* at = p + i * R::kLanes;
+      if (left >= R::kLanes) {
+        R::store(at, r[i]);
+      } else {
+        R::store_first(at, left, r[i]);
+      }
+    }
+  }
+
+  friend Vec operator+(Vec a, Vec b) {
+    for (size_t i = 0; i < kRegs; i++) a.r[i] = a.r[i] + b.r[i];
+    return a;
+  }
+  friend Vec operator-(Vec a, Vec b) {
+    for (size_t i = 0; i < kRegs; i++) a.r[i] = a.r[i] - b.r[i];
+    return a;
+  }
+  friend Vec operator*(Vec a, Vec b) {
+    for (size_t i = 0; i < kRegs; i++) a.r[i] = a.r[i] * b.r[i];
+    return a;
+  }
+  friend Vec operator/(Vec a, Vec b) {
+    for (size_t i = 0; i < kRegs; i++) a.r[i] = a.r[i] / b.r[i];
+    return a;
+  }
+};
+
+inline Vec<double> widen(Vec<float> v) {
+  Vec<double> w;
+  for (size_t i = 0; i < Vec<float>::kRegs; i++) {
+    w.r[2 * i] = Reg<double>::widen_low(v.r[i]);
+    w.r[2 * i + 1] = Reg<double>::widen_high(v.r[i]);
+  }
+  return w;
+}
+inline Vec<double> widen(Vec<double> v) { return v; }
+
+inline double sum(Vec<double> v) {
+  for (size_t n = Vec<double>::kRegs / 2; n > 0; n /= 2) {
+    for (size_t i = 0; i < n; i++) v.r[i] = v.r[i] + v.r[i + n];
+  }
+  return Reg<double>::sum(v.r[0]);
+}
+
+inline Vec<double> not_negative(Vec<double> v) {
+  for (size_t i = 0; i < Vec<double>::kRegs; i++) v.r[i] = Reg<double>::not_negative(v.r[i]);
+  return v;
+}
+
+// Bit i is set where a[i] <= b[i].
+inline uint32_t at_most(Vec<double> a, Vec<double> b) {
+  uint32_t bits = 0;
+  for (size_t i = 0; i < Vec<double>::kRegs; i++) {
+    bits |= Reg<double>::at_most(a.r[i], b.r[i]) << (i * Reg<double>::kLanes);
+  }
+  return bits;
+}
+
+}  // namespace
+}  // namespace SIMDNORM_ISA
+}  // namespace simdnorm
+
+#endif  // SIMDNORM_SIMD_VEC_H_

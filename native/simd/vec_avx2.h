@@ -1,0 +1,62 @@
+// AVX2: sixteen floats are two registers, sixteen doubles four. The contract is in vec.h.
+#ifndef SIMDNORM_SIMD_VEC_AVX2_H_
+#define SIMDNORM_SIMD_VEC_AVX2_H_
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+
+namespace simdnorm {
+namespace SIMDNORM_ISA {
+namespace {
+
+template <class T>
+struct Reg;
+
+template <>
+struct Reg<float> {
+  using Type = __m256;
+  static constexpr size_t kLanes = 8;
+  static Type load(const float* p) { return _mm256_loadu_ps(p); }
+  static void store(float* p, Type v) { _mm256_storeu_ps(p, v); }
+  static Type fill(float s) { return _mm256_set1_ps(s); }
+  static __m256i first(size_t n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  static Type load_first(const float* p, size_t n) { return _mm256_maskload_ps(p, first(n)); }
+  static void store_first(float* p, size_t n, Type v) { _mm256_maskstore_ps(p, first(n), v); }
+  static Type keep_first(Type v, size_t n) { return _mm256_and_ps(v, _mm256_castsi256_ps(first(n))); }
+};
+
+template <>
+struct Reg<double> {
+  using Type = __m256d;
+  static constexpr size_t kLanes = 4;
+  static Type load(const double* p) { return _mm256_loadu_pd(p); }
+  static void store(double* p, Type v) { _mm256_storeu_pd(p, v); }
+  static Type fill(double s) { return _mm256_set1_pd(s); }
+  static __m256i first(size_t n) {
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(static_cast<long long>(n)), _mm256_setr_epi64x(0, 1, 2, 3));
+  }
+  static Type load_first(const double* p, size_t n) { return _mm256_maskload_pd(p, first(n)); }
+  static void store_first(double* p, size_t n, Type v) { _mm256_maskstore_pd(p, first(n), v); }
+  static Type keep_first(Type v, size_t n) { return _mm256_and_pd(v, _mm256_castsi256_pd(first(n))); }
+  static double sum(Type v) {
+    const __m128d two = _mm256_castpd256_pd128(v) + _mm256_extractf128_pd(v, 1);
+    return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+  }
+  static Type not_negative(Type v) { return _mm256_max_pd(fill(0), v); }
+  static uint32_t at_most(Type a, Type b) {
+    return static_cast<uint32_t>(_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_LE_OQ)));
+  }
+  static Type widen_low(__m256 f) { return _mm256_cvtps_pd(_mm256_castps256_ps128(f)); }
+  static Type widen_high(__m256 f) { return _mm256_cvtps_pd(_mm256_extractf128_ps(f, 1)); }
+};
+
+}  // namespace
+}  // namespace SIMDNORM_ISA
+}  // namespace simdnorm
+
+#include "native/simd/vec.h"
+
+#endif  // SIMDNORM_SIMD_VEC_AVX2_H_

@@ -1,0 +1,67 @@
+// NEON, the baseline of arm64: sixteen floats are four registers, sixteen doubles eight. The contract is in vec.h.
+#ifndef SIMDNORM_SIMD_VEC_NEON_H_
+#define SIMDNORM_SIMD_VEC_NEON_H_
+
+#include <arm_neon.h>
+#include <stddef.h>
+#include <stdint.h>
+
+namespace simdnorm {
+namespace SIMDNORM_ISA {
+namespace {
+
+template <class T>
+struct Reg;
+
+template <>
+struct Reg<float> {
+  using Type = float32x4_t;
+  static constexpr size_t kLanes = 4;
+  static Type load(const float* p) { return vld1q_f32(p); }
+  static void store(float* p, Type v) { vst1q_f32(p, v); }
+  static Type fill(float s) { return vdupq_n_f32(s); }
+  static Type load_first(const float* p, size_t n) {
+    Type v = vld1q_lane_f32(p, fill(0), 0);
+    if (n > 1) v = vld1q_lane_f32(p + 1, v, 1);
+    if (n > 2) v = vld1q_lane_f32(p + 2, v, 2);
+    return v;
+  }
+  static void store_first(float* p, size_t n, Type v) {
+    vst1q_lane_f32(p, v, 0);
+    if (n > 1) vst1q_lane_f32(p + 1, v, 1);
+    if (n > 2) vst1q_lane_f32(p + 2, v, 2);
+  }
+  static Type keep_first(Type v, size_t n) {
+    if (n < 2) v = vsetq_lane_f32(0, v, 1);
+    if (n < 3) v = vsetq_lane_f32(0, v, 2);
+    return vsetq_lane_f32(0, v, 3);
+  }
+};
+
+template <>
+struct Reg<double> {
+  using Type = float64x2_t;
+  static constexpr size_t kLanes = 2;
+  static Type load(const double* p) { return vld1q_f64(p); }
+  static void store(double* p, Type v) { vst1q_f64(p, v); }
+  static Type fill(double s) { return vdupq_n_f64(s); }
+  static Type load_first(const double* p, size_t) { return vld1q_lane_f64(p, fill(0), 0); }
+  static void store_first(double* p, size_t, Type v) { vst1q_lane_f64(p, v, 0); }
+  static Type keep_first(Type v, size_t) { return vsetq_lane_f64(0, v, 1); }
+  static double sum(Type v) { return vgetq_lane_f64(v, 0) + vgetq_lane_f64(v, 1); }
+  static Type not_negative(Type v) { return vmaxq_f64(fill(0), v); }
+  static uint32_t at_most(Type a, Type b) {
+    const uint64x2_t mask = vcleq_f64(a, b);
+    return static_cast<uint32_t>((vgetq_lane_u64(mask, 0) & 1) | (vgetq_lane_u64(mask, 1) & 2));
+  }
+  static Type widen_low(float32x4_t f) { return vcvt_f64_f32(vget_low_f32(f)); }
+  static Type widen_high(float32x4_t f) { return vcvt_high_f64_f32(f); }
+};
+
+}  // namespace
+}  // namespace SIMDNORM_ISA
+}  // namespace simdnorm
+
+#include "native/simd/vec.h"
+
+#endif  // SIMDNORM_SIMD_VEC_NEON_H_

@@ -1,0 +1,63 @@
+// Any CPU: 16-byte vectors of the compiler (gcc, clang), which are SSE2 on x86-64, its baseline.
+// The contract is in vec.h.
+#ifndef SIMDNORM_SIMD_VEC_PORTABLE_H_
+#define SIMDNORM_SIMD_VEC_PORTABLE_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace simdnorm {
+namespace SIMDNORM_ISA {
+namespace {
+
+template <class T, size_t N>
+struct Generic {
+  typedef T Type __attribute__((vector_size(16)));
+  static constexpr size_t kLanes = N;
+  static Type load(const T* p) {
+    Type v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+  }
+  static void store(T* p, Type v) { __builtin_memcpy(p, &v, sizeof v); }
+  static Type fill(T s) {
+    Type v;
+    for (size_t i = 0; i < N; i++) v[i] = s;
+    return v;
+  }
+  static Type load_first(const T* p, size_t n) {
+    Type v = fill(0);
+    for (size_t i = 0; i < n; i++) v[i] = p[i];
+    return v;
+  }
+  static void store_first(T* p, size_t n, Type v) {
+    for (size_t i = 0; i < n; i++) p[i] = v[i];
+  }
+  static Type keep_first(Type v, size_t n) {
+    for (size_t i = n; i < N; i++) v[i] = 0;
+    return v;
+  }
+};
+
+template <class T>
+struct Reg;
+
+template <>
+struct Reg<float> : Generic<float, 4> {};
+
+template <>
+struct Reg<double> : Generic<double, 2> {
+  static double sum(Type v) { return v[0] + v[1]; }
+  static Type not_negative(Type v) { return Type{v[0] < 0 ? 0 : v[0], v[1] < 0 ? 0 : v[1]}; }
+  static uint32_t at_most(Type a, Type b) { return (a[0] <= b[0] ? 1u : 0u) | (a[1] <= b[1] ? 2u : 0u); }
+  static Type widen_low(Reg<float>::Type f) { return Type{f[0], f[1]}; }
+  static Type widen_high(Reg<float>::Type f) { return Type{f[2], f[3]}; }
+};
+
+}  // namespace
+}  // namespace SIMDNORM_ISA
+}  // namespace simdnorm
+
+#include "native/simd/vec.h"
+
+#endif  // SIMDNORM_SIMD_VEC_PORTABLE_H_

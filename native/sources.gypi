@@ -1,0 +1,46 @@
+{
+  "variables": {
+    "ops_sources": [
+      "native/dispatch/cpu.cc",
+      "native/dispatch/dispatch.cc",
+      "native/parallel/thread_pool.cc",
+      "native/ops/statistics.cc",
+      "native/ops/normalize.cc",
+      "native/ops/backward.cc"
+    ],
+    "bindings_sources": [
+      "native/bindings/arguments.cc",
+      "native/bindings/addon.cc"
+    ],
+    "common_cflags": [
+      "-std=c++17",
+      "-O3",
+      "-fPIC",
+      "-fvisibility=hidden",
+      "-fno-exceptions",
+      "-fno-rtti",
+      "-fno-lto",
+      "-ffp-contract=off",
+      "-fno-math-errno",
+      "-Wall",
+      "-Wextra",
+      "-Wno-psabi"
+    ],
+    "defines": [
+      "NAPI_VERSION=8",
+      "NAPI_DISABLE_CPP_EXCEPTIONS",
+      "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"
+    ],
+    "isa_x64": ["avx512", "avx2", "portable"],
+    "isa_arm64": ["neon", "portable"],
+    "isa_other": ["portable"],
+    "isa_portable_sources": ["native/kernels/portable.cc"],
+    "isa_portable_cflags": [],
+    "isa_avx2_sources": ["native/kernels/avx2.cc"],
+    "isa_avx2_cflags": ["-mavx2"],
+    "isa_avx512_sources": ["native/kernels/avx512.cc"],
+    "isa_avx512_cflags": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512", "-Wno-uninitialized", "-Wno-maybe-uninitialized"],
+    "isa_neon_sources": ["native/kernels/neon.cc"],
+    "isa_neon_cflags": []
+  }
+}

@@ -1,0 +1,45 @@
+// Builds build/Release/simdnorm.node with node-gyp, without the network where that is possible: from the headers beside
+// this node, or else from node-api-headers, which is all that Node-API needs.
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const require = createRequire(import.meta.url);
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+
+function nodedir() {
+  if (process.env.npm_config_nodedir) return process.env.npm_config_nodedir;
+  const prefix = resolve(process.execPath, '..', '..');
+  if (existsSync(join(prefix, 'include', 'node', 'common.gypi'))) return prefix;
+  if (process.platform === 'win32') return undefined; // needs node.lib too, which node-gyp fetches
+  const own = join(root, 'build-nodedir');
+  const include = join(own, 'include', 'node');
+  mkdirSync(include, { recursive: true });
+  const headers = require('node-api-headers').include_dir;
+  for (const file of readdirSync(headers)) copyFileSync(join(headers, file), join(include, file));
+  const mac = ['-undefined', 'dynamic_lookup'];
+  const gypi = {
+    target_defaults: {
+      default_configuration: 'Release',
+      configurations: { Release: {}, Debug: { cflags: ['-O0', '-g'] } },
+      conditions: [['OS=="mac"', { xcode_settings: { OTHER_LDFLAGS: mac } }]],
+    },
+  };
+  writeFileSync(join(include, 'common.gypi'), JSON.stringify(gypi));
+  return own;
+}
+
+const headers = nodedir();
+const result = spawnSync(process.execPath, [require.resolve('node-gyp/bin/node-gyp.js'), 'rebuild', '--silent'], {
+  cwd: root,
+  env: {
+    ...process.env,
+    JOBS: process.env.JOBS ?? String(availableParallelism()),
+    ...(headers ? { npm_config_nodedir: headers } : {}),
+  },
+  stdio: 'inherit',
+});
+process.exit(result.status ?? 1);

@@ -1,0 +1,238 @@
+// Every case of test/vectors whose layer exists, in each of its dtypes, on every instruction set; the others are listed
+// as skipped, by name. In `hard` every tensor must be `good`: no worse than torch, or within the floor.
+
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import * as simdnorm from '../lib';
+import { isa, type Parameter, type Tensor } from '../lib';
+import { everyWay } from './support/isa';
+import { readCases, readShapes, readTensors, type Case, type Data, type Dtype, type Entry } from './support/vectors';
+
+interface Layer {
+  forward(x: { data: Float32Array | Float64Array; shape: number[] }): Tensor;
+  backward(dy: { data: Float32Array | Float64Array; shape: number[] }): Tensor;
+  train(mode: boolean): void;
+  zeroGrad(): void;
+  resetRunningStats(): void;
+  weight: Parameter | null;
+  bias: Parameter | null;
+  runningMean: Tensor | null;
+  runningVar: Tensor | null;
+  numBatchesTracked: number | null;
+}
+
+const camel = (name: string): string => name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+const positional: Record<string, string[]> = {
+  GroupNorm: ['num_groups', 'num_channels'],
+  LayerNorm: ['normalized_shape'],
+  RMSNorm: ['normalized_shape'],
+};
+
+function make(test: Case, dtype: Dtype): Layer {
+  const Class = (simdnorm as unknown as Record<string, new (...args: unknown[]) => Layer>)[test.module!]!;
+  const first = positional[test.module!] ?? ['num_features'];
+  const rest = Object.entries(test.options).filter(([name]) => !first.includes(name));
+  const options = Object.fromEntries(rest.map(([name, value]) => [camel(name), value]));
+  return new Class(...first.map((name) => test.options[name]), { ...options, dtype });
+}
+
+/** Why a case cannot run yet, or undefined. */
+function missing(test: Case): string | undefined {
+  if (test.kind === 'state_dict' || test.on === 'load_state_dict') return 'state dicts';
+  if (test.kind === 'functional' || test.on === 'functional') return 'functional forms';
+  if (!test.module || !(test.module in simdnorm)) return test.module ?? test.kind;
+  const rank = { InstanceNorm1d: 3, InstanceNorm2d: 4, InstanceNorm3d: 5 }[test.module];
+  if (rank && test.kind === 'module') {
+    const shapes = readShapes(test);
+    const unbatched = test.steps.some((s) => s.input !== undefined && shapes.get(s.input)!.length === rank - 1);
+    if (unbatched) return 'unbatched InstanceNorm';
+  }
+  return undefined;
+}
+
+const arrays = { float32: Float32Array, float64: Float64Array };
+const asInput = (d: Data, dtype: Dtype): { data: Float32Array | Float64Array; shape: number[] } => ({
+  data: new arrays[dtype](d.values),
+  shape: d.shape,
+});
+
+// Bound here for the same reason as in support/vectors.ts.
+const { abs, sign } = Math;
+const { isFinite, isNaN } = Number;
+const FLOAT32_MAX = 3.4028234663852886e38;
+
+/** Throws unless `got` passes against `entry`, by the rules of test/vectors/README.md. */
+function compare(what: string, got: Tensor, entry: Entry, test: Case, dtype: Dtype, tensors: Map<string, Data>): void {
+  if (entry.optional) return;
+  const numbers = (v: string | number[]): ArrayLike<number> => (typeof v === 'string' ? tensors.get(v)!.values : v);
+  const actual = got.data as Float64Array;
+  let expected: ArrayLike<number>;
+  let picked: ArrayLike<number>;
+  if (entry.tensor === undefined) {
+    expect(got.shape).toEqual(entry.shape);
+    expected = numbers(entry.values!);
+    picked = Array.from(numbers(entry.index!), (i) => actual[i]!);
+  } else {
+    const { shape, values } = tensors.get(typeof entry.tensor === 'string' ? entry.tensor : entry.tensor[dtype])!;
+    expect(got.shape).toEqual(shape);
+    expected = values;
+    picked = actual;
+  }
+  const precise = dtype === 'float64' && entry.precision !== 'float32';
+  const unit = precise ? 1e-12 : 2e-6;
+  const torch = dtype === 'float32' ? entry.torch_float32 : entry.torch_float64;
+  let limit: (e: number) => number;
+  if (test.bar && entry.floor) {
+    const floor = entry.floor[dtype];
+    const unusable =
+      !torch || torch.max_abs === null || torch.nonfinite > 0 || torch.max_abs > (entry.magnitude ?? Infinity) / 5;
+    const good = unusable ? floor : Math.max(torch.max_abs!, floor);
+    limit = () => good;
+  } else {
+    limit = (e) => unit * abs(e) + unit * entry.scale + (entry.abs ?? 0);
+  }
+  const fail = (i: number, e: number): never => {
+    throw new Error(`${what}[${i}]: got ${picked[i]}, expected ${e}, allowed ${limit(e)}, torch ${JSON.stringify(torch)}`);
+  };
+  for (let i = 0; i < expected.length; i++) {
+    let e = expected[i]!;
+    const a = picked[i]!;
+    if (dtype === 'float32' && isFinite(e) && abs(e) > FLOAT32_MAX) e = sign(e) * Infinity;
+    if (isNaN(e) ? !isNaN(a) : !isFinite(e) ? a !== e : !(abs(a - e) <= limit(e))) fail(i, e);
+  }
+  if (entry.block_sums) {
+    const sums = numbers(entry.block_sums);
+    for (let b = 0; b < sums.length; b++) {
+      const block = actual.subarray(b * entry.block!, (b + 1) * entry.block!);
+      let sum = 0;
+      for (let i = 0; i < block.length; i++) sum += block[i]!;
+      const allowed = block.length * (unit * entry.scale + (entry.abs ?? 0)) + unit * abs(sums[b]!);
+      if (!(abs(sum - sums[b]!) <= allowed)) throw new Error(`${what}: block ${b} sums to ${sum}, not ${sums[b]}`);
+    }
+  }
+}
+
+function runSteps(test: Case, dtype: Dtype, tensors: Map<string, Data>): void {
+  const layer = make(test, dtype);
+  const fields: Record<string, () => Tensor | null> = {
+    weight: () => layer.weight,
+    bias: () => layer.bias,
+    running_mean: () => layer.runningMean,
+    running_var: () => layer.runningVar,
+  };
+  const assign = (state: Record<string, string | number>): void => {
+    for (const [name, value] of Object.entries(state)) {
+      if (typeof value === 'number') layer.numBatchesTracked = value;
+      else (fields[name]!()!.data as Float64Array).set(tensors.get(value)!.values);
+    }
+  };
+  for (const [name, initial] of Object.entries(test.initial ?? {})) {
+    if (typeof initial === 'number') expect(layer.numBatchesTracked).toBe(initial);
+    else {
+      expect(fields[name]!()!.shape).toEqual(initial.shape);
+      expect((fields[name]!()!.data as Float64Array).every((v) => v === initial.fill)).toBe(true);
+    }
+  }
+  assign(test.state);
+  test.steps.forEach((step, i) => {
+    const results: Record<string, () => Tensor | null> = { ...fields };
+    if (step.op === 'set') assign(step.state!);
+    if (step.op === 'reset_running_stats') layer.resetRunningStats();
+    if (step.op === 'forward') {
+      layer.train(step.mode === 'train');
+      const y = layer.forward(asInput(tensors.get(step.input!)!, dtype));
+      results.output = () => y;
+    }
+    if (step.op === 'backward') {
+      layer.zeroGrad();
+      const dx = layer.backward(asInput(tensors.get(step.grad_output!)!, dtype));
+      results.grad_input = () => dx;
+      results.grad_weight = () => layer.weight!.grad;
+      results.grad_bias = () => layer.bias!.grad;
+    }
+    for (const [name, entry] of Object.entries(step.expect ?? {})) {
+      if (typeof entry === 'number') expect(layer.numBatchesTracked).toBe(entry);
+      else if (results[name]) compare(`step ${i} ${name}`, results[name]()!, entry, test, dtype, tensors);
+      else if (!entry.optional) throw new Error(`step ${i}: nothing to compare ${name} with`);
+    }
+  });
+}
+
+function expectError(test: Case, run: () => void): void {
+  expect(run).toThrow(new RegExp(test.error!));
+}
+
+function runError(test: Case): void {
+  if (test.on === 'construct') {
+    expectError(test, () => make(test, 'float32'));
+    return;
+  }
+  const size = test.input_shape!.reduce((product, n) => product * n, 1);
+  const input = { data: new Float32Array(size).fill(1), shape: test.input_shape! };
+  expectError(test, () => {
+    const layer = make(test, 'float32');
+    layer.train(test.mode !== 'eval');
+    layer.forward(input);
+  });
+  if (test.then === 'eval forward of the same input succeeds') {
+    const layer = make(test, 'float32');
+    expect(() => layer.forward(input)).toThrow();
+    layer.train(false);
+    expect(layer.forward(input).shape).toEqual(test.input_shape);
+  } else if (test.then) throw new Error(`unknown "then": ${test.then}`);
+}
+
+const cases = readCases();
+const skipped = cases.flatMap((test) => {
+  const why = missing(test);
+  return why === undefined ? [] : [{ test, why }];
+});
+const runnable = cases.filter((test) => !skipped.some((s) => s.test === test));
+
+// One test a case, the instruction sets inside it: the largest inputs take longer to generate than to normalize.
+describe.each([...new Set(runnable.map((test) => test.source))])('vectors: %s', (source) => {
+  const ofSource = runnable.filter((test) => test.source === source);
+  it.each(ofSource.map((test) => [test.name, test] as const))('%s', (_, test) => {
+    const tensors = readTensors(test);
+    everyWay(() => {
+      if (test.kind === 'error') {
+        runError(test);
+        return;
+      }
+      for (const dtype of test.dtypes) {
+        try {
+          runSteps(test, dtype, tensors);
+        } catch (error) {
+          if (test.or_error && new RegExp(test.or_error).test((error as Error).message)) continue;
+          throw new Error(`${isa.active}, ${dtype}: ${(error as Error).message}`);
+        }
+      }
+    }, [2]);
+  });
+});
+
+describe('vectors of what does not exist yet', () => {
+  it('lists them by name, and runs all others', () => {
+    const list = skipped.map(({ test, why }) => `${test.source}/${test.name}: ${why}`);
+    const file = join(__dirname, '..', 'build', 'vectors-skipped.txt');
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, `${list.join('\n')}\n`);
+    const count = (of: readonly { source: string }[]): Record<string, number> => {
+      const counts: Record<string, number> = {};
+      for (const { source } of of) counts[source] = (counts[source] ?? 0) + 1;
+      return counts;
+    };
+    console.info('vectors run by source', count(runnable), 'skipped', count(skipped.map((s) => s.test)), `see ${file}`);
+    expect(runnable.length + skipped.length).toBe(cases.length);
+    expect(new Set(skipped.map((s) => s.why))).toEqual(
+      new Set([
+        'state dicts',
+        'functional forms',
+        'unbatched InstanceNorm',
+        'LocalResponseNorm',
+        'SyncBatchNorm',
+        ...['1d', '2d', '3d'].flatMap((rank) => [`LazyBatchNorm${rank}`, `LazyInstanceNorm${rank}`]),
+      ]),
+    );
+  });
+});
