@@ -139,11 +139,11 @@ export abstract class Norm extends Module {
         block,
         x.data as FloatArray,
         y.data as FloatArray,
-        data(this.weight),
-        data(this.bias),
+        arrayOf(this.weight, where, 'weight'),
+        arrayOf(this.bias, where, 'bias'),
         saved,
-        data(plan.runningMean),
-        data(plan.runningVar),
+        arrayOf(plan.runningMean, where, 'running_mean'),
+        arrayOf(plan.runningVar, where, 'running_var'),
       );
       check(fault, where, Names.forward);
     }
@@ -195,10 +195,10 @@ export abstract class Norm extends Module {
         dy.data as FloatArray,
         x.data as FloatArray,
         dx.data as FloatArray,
-        data(this.weight),
+        arrayOf(this.weight, where, 'weight'),
         saved.statistics,
-        data(weightGrad),
-        data(biasGrad),
+        arrayOf(weightGrad, where, 'weight.grad'),
+        arrayOf(biasGrad, where, 'bias.grad'),
       );
       check(fault, where, Names.backward);
     }
@@ -270,9 +270,12 @@ export abstract class Norm extends Module {
   }
 }
 
-function data(t: Tensor | null): FloatArray | null {
+/** The elements of a parameter or buffer as the kernels take them: an array of exactly its size. */
+function arrayOf(t: Tensor | null, where: string, name: string): FloatArray | null {
   if (t === null) return null;
-  return (t.offset === 0 && lengthOf(t.data) === t.size ? t.data : t.data.subarray(t.offset, t.offset + t.size)) as FloatArray;
+  if (t.offset === 0 && lengthOf(t.data) === t.size) return t.data as FloatArray;
+  t.checkExtent(where, name);
+  return t.data.subarray(t.offset, t.offset + t.size) as FloatArray;
 }
 
 function sameShape(a: readonly number[], b: readonly number[]): boolean {

@@ -1,0 +1,67 @@
+// Promise: no sequence of calls corrupts the process, and a refused call leaves everything as it was.
+
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+
+const root = join(__dirname, '..');
+const node = (args: string[], env: Record<string, string> = {}): { status: number | null; signal: string | null; output: string } => {
+  const { status, signal, stdout, stderr } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8', env: { ...process.env, ...env } });
+  return { status, signal, output: stdout + stderr };
+};
+
+it('100,000 hostile calls, half of them with one lie that reaches the native side', () => {
+  const { status, signal, output } = node([join('test', 'hostile', 'hostile.cjs'), '--calls=100000']);
+  console.info(output);
+  expect({ status, signal }).toEqual({ status: 0, signal: null });
+  const tally = JSON.parse(output.trim().split('\n').at(-1)!) as Record<string, number>;
+  expect(tally.corrupted).toBeGreaterThanOrEqual(50_000);
+  expect(tally.refused).toBeGreaterThan(40_000);
+  expect(tally.accepted).toBeGreaterThan(5_000);
+});
+
+it.each(['main', 'Workers only'])('an addon loaded in %s outlives the Workers that used it', (where) => {
+  const script = `
+    const { Worker } = require('node:worker_threads');
+    const work = "const s = require('./dist'); s.setNumThreads(3); const bn = new s.BatchNorm1d(64);" +
+      "for (let i = 0; i < 20; i++) bn.forward(new s.Tensor(new Float32Array(64 * 3000).fill(1), [3000, 64]));";
+    ${where === 'main' ? 'eval(work);' : ''}
+    (async () => {
+      for (let round = 0; round < 5; round++) {
+        await Promise.all([1, 2, 3].map(() => new Promise((ok, no) => new Worker(work, { eval: true }).on('exit', (c) => (c ? no(new Error('exit ' + c)) : ok())).on('error', no))));
+      }
+      const busy = new Worker(work.replace('20', '1e9'), { eval: true });
+      await new Promise((ok) => setTimeout(ok, 300));
+      await busy.terminate();
+      eval(work);
+      console.log('done');
+    })();`;
+  const { status, signal, output } = node(['-e', script]);
+  expect({ status, signal, output }).toEqual({ status: 0, signal: null, output: 'done\n' });
+});
+
+it('works in a vm context, where typed arrays are of another realm', () => {
+  const script = `
+    const vm = require('node:vm');
+    const s = require('./dist');
+    const data = vm.runInNewContext('new Float32Array([1, 2, 3, 4])');
+    const y = new s.LayerNorm(2).forward({ data, shape: vm.runInNewContext('[2, 2]') }, { out: vm.runInNewContext('new Float32Array(4)') });
+    console.log(y.toArray().map(Math.round).join());`;
+  expect(node(['-e', script])).toEqual({ status: 0, signal: null, output: '-1,1,-1,1\n' });
+});
+
+it('require and import both give the named exports', () => {
+  const script = `import { BatchNorm2d, isa } from 'simdnorm'; import * as all from 'simdnorm';
+    console.log(new BatchNorm2d(2).numFeatures, isa.supported.length > 0, typeof all.tensor);`;
+  expect(node(['--input-type=module', '-e', script]).output).toBe('2 true function\n');
+  expect(node(['-e', "console.log(Object.keys(require('simdnorm')).includes('BatchNorm2d'))"]).output).toBe('true\n');
+});
+
+it('a missing addon explains itself', () => {
+  const script = `
+    const Module = require('node:module');
+    const load = Module._load;
+    Module._load = (name, ...rest) => name === 'node-gyp-build' ? () => { throw new Error('No native build was found') } : load(name, ...rest);
+    try { require('./dist'); } catch (error) { console.log(error.code, error.message); }`;
+  const { output } = node(['-e', script]);
+  expect(output).toMatch(/^ERR_ADDON_NOT_FOUND simdnorm: no native addon for \w+-\w+.*Looked for .*npm run build:addon.*No native build/s);
+});

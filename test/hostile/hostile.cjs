@@ -1,0 +1,318 @@
+// Hostile calls, through the facade and behind its back. A plain script, so that it also runs under AddressSanitizer:
+//
+//   node test/hostile/hostile.cjs [--calls=N] [--seed=S] [--root=DIR]
+//
+// Every call must answer (a result, a TypeError, a RangeError or an Error with a code; natively a fault number), and
+// a refused one must leave everything as it was. Prints the seed and what it did; exits non-zero on the first violation.
+'use strict';
+
+const { join, resolve } = require('node:path');
+
+const option = (name, fallback) =>
+  process.argv.find((a) => a.startsWith(`--${name}=`))?.slice(name.length + 3) ?? fallback;
+const root = resolve(option('root', join(__dirname, '..', '..')));
+const calls = Number(option('calls', 100_000));
+const seed = Number(option('seed', Date.now() % 2 ** 31));
+console.log(`seed ${seed}`);
+
+const lib = require(join(root, 'dist', 'index.js'));
+const { addon } = require(join(root, 'dist', 'internal', 'addon.js'));
+
+// mulberry32
+let state = seed >>> 0;
+const random = () => {
+  state = (state + 0x6d2b79f5) >>> 0;
+  let t = Math.imul(state ^ (state >>> 15), state | 1);
+  t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+  return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+};
+const below = (n) => Math.floor(random() * n);
+const pick = (list) => list[below(list.length)];
+const count = (sizes) => sizes.reduce((a, b) => a * b, 1);
+
+function violation(what, details) {
+  console.error(`violation: ${what}`, details);
+  console.error(`repeat with --seed=${seed} --calls=${calls}`);
+  process.exit(1);
+}
+
+const arrays = [Float32Array, Float64Array];
+
+/** Ends where its pages end: one element further is a fault of the process, for any instruction set. */
+function guarded(Kind, length) {
+  const bytes = length * Kind.BYTES_PER_ELEMENT;
+  const pages = Math.max(1, Math.ceil(bytes / 4096)) * 4096;
+  const buffer = new ArrayBuffer(pages, { maxByteLength: pages + 65536 });
+  return new Kind(buffer, pages - bytes, length);
+}
+function make(Kind, length, how = below(4)) {
+  if (how === 1) return guarded(Kind, length);
+  if (how === 2) return new Kind(new SharedArrayBuffer(length * Kind.BYTES_PER_ELEMENT));
+  if (how === 3) return new Kind(new ArrayBuffer((length + 7) * Kind.BYTES_PER_ELEMENT), 3 * Kind.BYTES_PER_ELEMENT, length);
+  return new Kind(length);
+}
+function filled(Kind, length) {
+  const x = make(Kind, length);
+  for (let i = 0; i < length; i++) x[i] = random() * 4 - 1;
+  return x;
+}
+function detach(x) {
+  if (x.buffer instanceof SharedArrayBuffer) return new x.constructor(0);
+  structuredClone(x.buffer, { transfer: [x.buffer] });
+  return x;
+}
+function shrink(x) {
+  const { length, constructor: Kind, BYTES_PER_ELEMENT: size } = x;
+  const buffer = new ArrayBuffer(length * size, { maxByteLength: length * size + 64 });
+  const view = new Kind(buffer, 0, length);
+  buffer.resize(below(length) * size);
+  return view;
+}
+
+const hostileValues = () => [
+  undefined, null, true, 3, NaN, 'x', 10n, Symbol('s'), [], {}, () => {}, new DataView(new ArrayBuffer(64)), new ArrayBuffer(64),
+  new Proxy(new Float32Array(64), {}), Object.create(Float32Array.prototype), new Int32Array(64), new Uint8Array(64),
+  new BigInt64Array(8), new Uint8ClampedArray(8), new (class extends Float32Array { get length() { return 1e9; } })(3),
+  { data: new Float32Array(4), shape: 'ab' }, { length: 3 }, new Date(), /x/,
+];
+
+// ---- behind the facade ----
+
+/** A geometry of any of the norms, of a few hundred elements. */
+function geometry() {
+  const [n, c, s, g] = [1 + below(4), 1 + below(5), 1 + below(40), 1 + below(3)];
+  return pick([
+    [1, n, c, s, s, c],
+    [1, n * s, c, 1, 1, c],
+    [n, 1, c, s, s, c],
+    [n, s, c, 1, 1, c],
+    [n, 1, g, c * s, s, c * g],
+    [n, s, g, c, 1, c * g],
+    [n, 1, 1, s, 1, s],
+  ]);
+}
+
+function forwardCall(Kind, g) {
+  const [batch, outer, groups, inner, , channels] = g;
+  const size = batch * outer * groups * inner;
+  const running = batch === 1 && random() < 0.5;
+  const block = new Float64Array([...g, 0, 0, 0, 1e-5, 0.1, running && random() < 0.5 ? 4 : pick([0, 1, 2])]);
+  const optional = (n) => (random() < 0.3 ? null : filled(Kind, n));
+  return {
+    name: 'forward',
+    args: [
+      block, filled(Kind, size), make(Kind, size), optional(channels), optional(channels),
+      random() < 0.3 && !running ? null : make(Float64Array, batch * groups * 5),
+      running ? filled(Kind, groups) : null, running ? filled(Kind, groups) : null,
+    ],
+    offsets: [[6, 1], [7, 2]],
+  };
+}
+
+function backwardCall(Kind, g) {
+  const [batch, outer, groups, inner, , channels] = g;
+  const size = batch * outer * groups * inner;
+  const saved = make(Float64Array, batch * groups * 5);
+  addon.forward(new Float64Array([...g, 0, 0, 0, 1e-5, 0, 0]), filled(Kind, size), new Kind(size), null, null, saved, null, null);
+  const optional = (n) => (random() < 0.3 ? null : filled(Kind, n));
+  return {
+    name: 'backward',
+    args: [
+      new Float64Array([...g, 0, 0, 0, 0, 0, pick([0, 1, 4])]), filled(Kind, size), filled(Kind, size), make(Kind, size),
+      optional(channels), saved, optional(channels), optional(channels),
+    ],
+    offsets: [[8, 1], [6, 2], [7, 3]],
+  };
+}
+
+function momentsCall(Kind, g) {
+  const size = count(g.slice(0, 4));
+  return {
+    name: 'moments',
+    args: [new Float64Array([...g, 0, 0, 0, 0, 0, below(2)]), filled(Kind, size), make(Float64Array, g[0] * g[2] * 5)],
+    offsets: [[6, 1]],
+  };
+}
+
+function mergeCall() {
+  const n = below(4) * 5;
+  return { name: 'merge', args: [filled(Float64Array, n), filled(Float64Array, n)], offsets: [] };
+}
+
+/** One lie; returns whether the call must be refused. */
+function corrupt(call) {
+  const { args, offsets, name } = call;
+  const present = args.map((a, i) => i).filter((i) => args[i] !== null && (i > 0 || name === 'merge'));
+  const i = pick(present);
+  const x = args[i];
+  switch (below(9)) {
+    case 0: {
+      if (x.length === 0) return false;
+      args[i] = x.slice(0, below(x.length)); // too short
+      return true;
+    }
+    case 1: {
+      const { length } = x;
+      args[i] = detach(x);
+      return length > 0;
+    }
+    case 2:
+      if (x.length === 0) return false;
+      args[i] = shrink(x);
+      return true;
+    case 3:
+      args[i] = x instanceof Float64Array ? new Float32Array(x.length) : new Float64Array(x.length); // another dtype
+      return name === 'moments' && i === 1 ? 'maybe' : true; // whose dtype is the call's
+    case 4: {
+      const [slot, of] = pick(offsets.length ? offsets : [[0, 0]]);
+      if (!offsets.length) return false;
+      args[0][slot] = pick([1, 0.5, -1, NaN, Infinity, 2 ** 32, 2 ** 53, 2 ** 64, args[of].length, args[of].length + 1]);
+      return true;
+    }
+    case 5: {
+      if (name === 'merge') return false;
+      const slot = below(6);
+      const old = args[0][slot];
+      args[0][slot] = pick([old + 1, old - 1, old + 0.5, -1, NaN, Infinity, 2 ** 31, 2 ** 53, 2 ** 60, 0]);
+      return 'maybe'; // a smaller batch is a good call
+    }
+    case 6: {
+      // overlap: an output that lies over another argument, shifted
+      const outputs = { forward: [2], backward: [3], moments: [], merge: [] }[name];
+      if (!outputs.length || args[1].length < 2) return false;
+      const length = args[1].length;
+      const both = new args[1].constructor(length + 1);
+      args[1] = both.subarray(0, length);
+      args[outputs[0]] = both.subarray(1);
+      return true;
+    }
+    case 7:
+      args[i] = pick(hostileValues());
+      return args[i] == null || args[i] instanceof Float32Array ? 'maybe' : true;
+    default:
+      args.length = i; // missing from here on
+      return 'maybe';
+  }
+}
+
+const isArray = (a) => ArrayBuffer.isView(a) && !(a instanceof DataView) && Object.getPrototypeOf(a.constructor ?? Object).name === 'TypedArray';
+const snapshot = (args) => args.map((a) => (isArray(a) ? (a.length ? Array.from(a) : []) : null));
+const equal = (a, b) => a === b || (a !== null && b !== null && a.length === b.length && a.every((v, i) => Object.is(v, b[i])));
+
+const tally = { native: 0, corrupted: 0, refused: 0, accepted: 0, facade: 0, thrown: 0, returned: 0 };
+
+function nativeRound() {
+  const Kind = pick(arrays);
+  const g = geometry();
+  const call = pick([forwardCall, forwardCall, backwardCall, backwardCall, momentsCall, mergeCall])(Kind, g);
+  const lie = random() < 0.95;
+  const must = lie ? corrupt(call) : 'accept';
+  const before = snapshot(call.args);
+  const fault = addon[call.name](...call.args);
+  tally.native++;
+  if (must !== false && must !== 'accept') tally.corrupted++;
+  if (!Number.isInteger(fault) || fault < 0 || fault > 127) violation('a fault that is none', { call, fault });
+  if (fault === 0) {
+    tally.accepted++;
+    if (must === true) violation('a call with a lie was accepted', call);
+    return;
+  }
+  tally.refused++;
+  if (must === 'accept') violation(`a good call was refused with ${fault}`, call);
+  const after = snapshot(call.args);
+  if (!before.every((b, i) => equal(b, after[i]))) violation('a refused call has written', call);
+}
+
+// ---- through the facade ----
+
+const classes = [
+  () => [new lib.BatchNorm1d(1 + below(5), options()), 2 + below(2)],
+  () => [new lib.BatchNorm2d(1 + below(5), options()), 4],
+  () => [new lib.InstanceNorm1d(1 + below(5), { ...options(), trackRunningStats: random() < 0.5 }), 3],
+  () => [new lib.InstanceNorm2d(1 + below(5), options()), 4],
+  () => [new lib.GroupNorm(1, 1 + below(5), { dtype: pick(['float32', 'float64']) }), 2 + below(3)],
+  () => [new lib.LayerNorm(1 + below(5), { dtype: pick(['float32', 'float64']) }), 1 + below(3)],
+  () => [new lib.RMSNorm([1 + below(3), 1 + below(3)], { dtype: pick(['float32', 'float64']) }), 2 + below(2)],
+];
+const options = () => ({ dtype: pick(['float32', 'float64']), affine: random() < 0.7, momentum: pick([0.1, null, 0, 1]) });
+
+function goodShape(layer, rank) {
+  const shape = Array.from({ length: rank }, () => 1 + below(6));
+  if (layer.normalizedShape) shape.splice(Math.max(0, rank - layer.normalizedShape.length), rank, ...layer.normalizedShape);
+  else shape[1] = layer.numFeatures ?? layer.numChannels;
+  return shape;
+}
+
+function hostileTensor(layer, shape) {
+  const Kind = layer.dtype === 'float64' ? Float64Array : Float32Array;
+  const size = count(shape);
+  const good = () => filled(Kind, size);
+  return pick([
+    () => pick(hostileValues()),
+    () => ({ data: filled(Kind, Math.max(0, size - 1)), shape }),
+    () => ({ data: filled(Kind, size + 1), shape }),
+    () => ({ data: good(), shape: [...shape, 2] }),
+    () => ({ data: good(), shape: shape.slice(1) }),
+    () => ({ data: good(), shape: shape.map((n, i) => (i === 1 ? n + 1 : n)) }),
+    () => ({ data: good(), shape: shape.map(() => pick([NaN, -1, 1.5, '3', 2 ** 53, Infinity, null])) }),
+    () => ({ data: detach(good()), shape }),
+    () => ({ data: shrink(filled(Kind, size + 1)), shape }),
+    () => { const t = new lib.Tensor(good(), shape); detach(t.data); return t; },
+    () => ({ data: good(), shape, strides: shape.map(() => pick([0, 1, -1, 1e9, NaN, size])) }),
+    () => ({ data: good(), shape, offset: pick([1, -1, NaN, size, 2 ** 40, 0.5]) }),
+    () => ({ data: Kind === Float32Array ? new Float64Array(size) : new Float32Array(size), shape }),
+    () => ({ get data() { return good(); }, get shape() { throw new TypeError('a getter'); } }),
+    () => { const data = good(); return { data, get shape() { detach(data); return shape; } }; },
+    () => ({ data: new Uint8Array(size), shape }),
+    () => ({ data: good(), shape }),
+    () => new lib.Tensor(good(), shape),
+  ])();
+}
+
+const layerState = (layer) => {
+  const of = (t) => (t ? Array.from(t.data) : null);
+  return [of(layer.weight), of(layer.bias), of(layer.runningMean), of(layer.runningVar), of(layer.weight?.grad), of(layer.bias?.grad)];
+};
+
+let current = pick(classes)();
+function facadeRound() {
+  if (random() < 0.1) current = pick(classes)();
+  const [layer, rank] = current;
+  const shape = goodShape(layer, rank);
+  const before = layerState(layer);
+  const counter = layer.numBatchesTracked;
+  tally.facade++;
+  try {
+    const x = hostileTensor(layer, shape);
+    const outs = [undefined, undefined, pick(hostileValues()), new Float32Array(count(shape)), detach(new Float32Array(8)), x, x?.data];
+    const opts = pick([undefined, {}, { out: pick(outs) }, { context: pick([layer.context(), {}, null]) }, { saveInput: pick(['copy', 'x']) }, 5, { ot: 1 }]);
+    pick([
+      () => layer.forward(x, opts),
+      () => layer.forward(x, opts),
+      () => lib.noGrad(() => layer.forward(x, opts)),
+      () => layer.backward(x, opts),
+      () => layer.train(pick([true, false, 1, 'no', undefined])),
+      () => new lib.BatchNorm1d(pick([3, -1, NaN, '3', 1.5, null]), pick([undefined, null, 5, { eps: NaN }, { eps: '1' }, { momentum: 'x' }, { afine: true }, { affine: 1 }])),
+      () => new lib.GroupNorm(pick([0, 3, -1, NaN]), pick([4, NaN, null])),
+      () => new lib.LayerNorm(pick([[], [-1], 'x', NaN, [1.5], null, { length: 2 }])),
+    ])();
+    tally.returned++;
+  } catch (error) {
+    tally.thrown++;
+    const kind = error instanceof TypeError || error instanceof RangeError || typeof error?.code === 'string';
+    if (!kind) violation('an error of another kind', error);
+    if (error.message === 'a getter') return;
+    const after = layerState(layer);
+    if (!before.every((b, i) => equal(b, after[i])) || counter !== layer.numBatchesTracked) {
+      violation('a refused call has changed the layer', { error, layer: String(layer) });
+    }
+  }
+}
+
+for (let i = 0; i < calls; i++) {
+  if (i % 997 === 0) addon.isaUse(pick([...lib.isa.supported.keys()].map((k) => lib.isa.all.indexOf(lib.isa.supported[k]))));
+  if (random() < 0.65) nativeRound();
+  else facadeRound();
+}
+if (calls >= 1000 && tally.corrupted < calls / 2) violation('too few calls reached the native side with a lie', tally);
+console.log(JSON.stringify(tally));

@@ -1,0 +1,470 @@
+// Every kernel of every instruction set this machine supports: the same bits as the portable ones, near a plain double
+// reference, in place as out of place, and not one byte beyond its arrays.
+//
+//   kernels_test --digest    one hash for each instruction set over all outputs, to compare machines by
+#include "native/kernels/kernels.h"
+
+#include <float.h>
+
+#include "native/dispatch/dispatch.h"
+#include "test/native/check.h"
+#include "test/native/data.h"
+
+using namespace simdnorm;
+using test::Guarded;
+using test::Kind;
+using test::Values;
+
+namespace {
+
+constexpr size_t kTail = 64;  // guard bytes behind what kernels write
+
+// rows x cols, `stride` apart: pieces of a stretch to some kernels, columns to others. Every input ends at a page that
+// may not be touched.
+template <class T>
+struct Case {
+  Kind kind;
+  size_t rows, cols, stride;
+  Guarded<T> x, dy, center, scale, shift, weight, bias;
+  Guarded<Affine<T>> by_row;
+
+  Case(Kind kind, size_t rows, size_t cols, size_t stride)
+      : kind(kind), rows(rows), cols(cols), stride(stride), x((rows - 1) * stride + cols), dy(x.size()), center(cols),
+        scale(cols), shift(cols), weight(cols), bias(cols), by_row(rows) {
+    test::Random random(rows * 1000003 + cols * 1009 + static_cast<size_t>(kind));
+    for (size_t i = 0; i < x.size(); i++) {
+      x[i] = test::make<T>(kind, i, x.size(), random);
+      dy[i] = static_cast<T>(random.normal());
+    }
+    for (size_t j = 0; j < cols; j++) {
+      center[j] = test::finite(kind) ? x[j] : T(0.5);
+      scale[j] = static_cast<T>(1 + random.uniform());
+      shift[j] = static_cast<T>(random.normal());
+      weight[j] = static_cast<T>(random.normal());
+      bias[j] = static_cast<T>(random.normal());
+    }
+    for (size_t row = 0; row < rows; row++) by_row[row] = {center[row % cols], static_cast<T>(1 + random.uniform()), T(0.25)};
+  }
+  Affine<T> affine() const { return {center[0], scale[0], shift[0]}; }
+  AffineColumns<T> columns() const { return {center.get(), scale.get(), shift.get()}; }
+};
+
+// What a kernel should give, and the size of the terms it is made of, to which its error is compared.
+struct Near {
+  double value, size;
+};
+using Expected = std::vector<Near>;
+
+enum class Place { kApart, kOverX, kOverDy };
+
+// The output of f(y, x, dy), a kernel that writes rows; the gaps between rows keep what they held.
+template <class T, class F>
+Values written(const Case<T>& c, Place place, F f) {
+  Guarded<T> y(c.x.size(), kTail);
+  const T* over = place == Place::kOverX ? c.x.get() : place == Place::kOverDy ? c.dy.get() : nullptr;
+  for (size_t i = 0; i < y.size(); i++) y[i] = over ? over[i] : T(77);
+  f(y.get(), place == Place::kOverX ? y.get() : c.x.get(), place == Place::kOverDy ? y.get() : c.dy.get());
+  CHECK(y.intact());
+  Values out;
+  bool gaps = true;
+  for (size_t i = 0; i < y.size(); i++) {
+    if (i % c.stride < c.cols) {
+      out.push_back(static_cast<double>(y[i]));
+    } else {
+      gaps = gaps && test::bits(static_cast<double>(y[i])) == test::bits(over ? static_cast<double>(over[i]) : 77);
+    }
+  }
+  CHECK(gaps, "between rows");
+  return out;
+}
+
+// f(x, dy, row, col) for every element.
+template <class T, class F>
+Expected each(const Case<T>& c, F f) {
+  Expected out;
+  for (size_t row = 0; row < c.rows; row++) {
+    for (size_t j = 0; j < c.cols; j++) {
+      const size_t i = row * c.stride + j;
+      out.push_back(f(static_cast<double>(c.x[i]), static_cast<double>(c.dy[i]), row, j));
+    }
+  }
+  return out;
+}
+
+Near line(double x, double center, double scale, double shift) {
+  return {(x - center) * scale + shift, fabs((x - center) * scale) + fabs(shift)};
+}
+Near times(Near v, double factor) { return {v.value * factor, v.size * fabs(factor)}; }
+Near plus(Near v, double term) { return {v.value + term, v.size + fabs(term)}; }
+Near plus(Near v, Near w) { return {v.value + w.value, v.size + w.size}; }
+
+template <class T>
+Near line(double x, Affine<T> f) {
+  return line(x, static_cast<double>(f.center), static_cast<double>(f.scale), static_cast<double>(f.shift));
+}
+
+template <class T>
+double at(const Guarded<T>& values, size_t i) {
+  return static_cast<double>(values[i]);
+}
+
+template <class T>
+Near slope_of(double dy, Near x_hat, double a, double b, double c) {
+  return plus(plus(times(x_hat, b), {dy * a, fabs(dy * a)}), c);
+}
+
+Values sums_of(GradSums s) { return {s.dy, s.dy_xhat}; }
+
+// Sums of dy and of dy * x_hat(x, row, col) down each column.
+template <class T, class F>
+Expected grad_down(const Case<T>& c, F x_hat) {
+  Expected out(2 * c.cols, {0, 0});
+  for (size_t row = 0; row < c.rows; row++) {
+    for (size_t j = 0; j < c.cols; j++) {
+      const size_t i = row * c.stride + j;
+      out[j] = plus(out[j], at(c.dy, i));
+      out[c.cols + j] = plus(out[c.cols + j], times(x_hat(at(c.x, i), row, j), at(c.dy, i)));
+    }
+  }
+  return out;
+}
+
+// Two passes. A mean is as good as the spread around it allows, and as its own last bit in double.
+template <class T>
+void moments_into(const Case<T>& c, About about, size_t first, size_t last, Near* mean, Near* m2) {
+  const double n = static_cast<double>(c.rows * (last - first));
+  const double eps = static_cast<double>(std::numeric_limits<T>::epsilon());
+  double center = 0, sum = 0, squares = 0;
+  const auto over = [&](auto f) {
+    for (size_t row = 0; row < c.rows; row++) {
+      for (size_t j = first; j < last; j++) f(at(c.x, row * c.stride + j));
+    }
+  };
+  if (about == About::kMean) {
+    const double origin = at(c.x, first);
+    over([&](double v) { sum += v - origin; });
+    center = origin + sum / n;
+  }
+  over([&](double v) { squares += (v - center) * (v - center); });
+  *mean = {center, about == About::kZero ? 0 : sqrt(squares / n) + fabs(center) * 0x1p-52 / eps};
+  *m2 = {squares, squares};
+}
+
+template <class T>
+struct Kernel {
+  const char* name;
+  Values (*run)(const Kernels<T>&, const Case<T>&, Place);
+  Expected (*expect)(const Case<T>&);
+  bool sums;                   // an error grows with the number of terms
+  bool over_x, over_dy;  // where the output may lie
+};
+
+template <class T, About about>
+Values moments(const Kernels<T>& k, const Case<T>& c, Place) {
+  const Moments m = k.moments(c.x.get(), c.stride, c.rows, c.cols, about);
+  CHECK(m.count == static_cast<double>(c.rows * c.cols));
+  const bool constant = c.kind == Kind::kConstant || c.kind == Kind::kZeros;
+  if (about == About::kMean && constant) {
+    CHECK(m.m2 == 0 && m.m2_low == 0 && m.mean == at(c.x, 0) && m.mean_low == 0, "constant data");
+  }
+  return {m.mean, m.m2, m.mean_low, m.m2_low};
+}
+template <class T, About about>
+Expected expect_moments(const Case<T>& c) {
+  Expected out(2);
+  moments_into(c, about, 0, c.cols, &out[0], &out[1]);
+  return out;
+}
+
+// In two calls where there are rows for two, so that the second merges.
+template <class T, About about>
+Values moments_columns(const Kernels<T>& k, const Case<T>& c, Place) {
+  Guarded<double> mean(c.cols, kTail), mean_low(c.cols, kTail), m2(c.cols, kTail), m2_low(c.cols, kTail);
+  const Spread<double*> into = {mean.get(), mean_low.get(), m2.get(), m2_low.get()};
+  const size_t first = c.rows < 2 ? c.rows : c.rows / 3 + 1;
+  k.moments_columns(c.x.get(), c.stride, first, c.cols, about, 0, into);
+  if (first < c.rows) {
+    k.moments_columns(c.x.get() + first * c.stride, c.stride, c.rows - first, c.cols, about, static_cast<double>(first),
+                      into);
+  }
+  CHECK(mean.intact() && mean_low.intact() && m2.intact() && m2_low.intact());
+  Values out;
+  for (const Guarded<double>* part : {&mean, &m2, &mean_low, &m2_low}) out.insert(out.end(), part->get(), part->get() + c.cols);
+  return out;
+}
+template <class T, About about>
+Expected expect_moments_columns(const Case<T>& c) {
+  Expected out(2 * c.cols);
+  for (size_t j = 0; j < c.cols; j++) moments_into(c, about, j, j + 1, &out[j], &out[c.cols + j]);
+  return out;
+}
+
+template <class T>
+Values apply(const Kernels<T>& k, const Case<T>& c, Place place) {
+  return written(c, place, [&](T* y, const T* x, const T*) {
+    for (size_t i = 0; i < c.rows * c.stride; i += c.stride) k.apply(y + i, x + i, c.cols, c.affine());
+  });
+}
+template <class T>
+Expected expect_apply(const Case<T>& c) {
+  return each(c, [&](double x, double, size_t, size_t) { return line(x, c.affine()); });
+}
+
+template <class T, bool weighted, bool biased>
+Values apply_elements(const Kernels<T>& k, const Case<T>& c, Place place) {
+  return written(c, place, [&](T* y, const T* x, const T*) {
+    for (size_t i = 0; i < c.rows * c.stride; i += c.stride) {
+      k.apply_elements(y + i, x + i, c.cols, c.affine(), weighted ? c.weight.get() : nullptr,
+                       biased ? c.bias.get() : nullptr);
+    }
+  });
+}
+template <class T, bool weighted, bool biased>
+Expected expect_apply_elements(const Case<T>& c) {
+  return each(c, [&](double x, double, size_t, size_t j) {
+    return plus(times(line(x, c.affine()), weighted ? at(c.weight, j) : 1), biased ? at(c.bias, j) : 0);
+  });
+}
+
+template <class T>
+Values apply_columns(const Kernels<T>& k, const Case<T>& c, Place place) {
+  return written(c, place, [&](T* y, const T* x, const T*) {
+    k.apply_columns(y, x, c.stride, c.rows, c.cols, c.columns());
+  });
+}
+template <class T>
+Expected expect_apply_columns(const Case<T>& c) {
+  return each(c, [&](double x, double, size_t, size_t j) { return line(x, at(c.center, j), at(c.scale, j), at(c.shift, j)); });
+}
+
+template <class T>
+Values grad_sums(const Kernels<T>& k, const Case<T>& c, Place) {
+  return sums_of(k.grad_sums(c.dy.get(), c.x.get(), c.stride, c.rows, c.cols, c.center[0], c.scale[0]));
+}
+template <class T>
+Expected expect_grad_sums(const Case<T>& c) {
+  const Expected down = grad_down(c, [&](double x, size_t, size_t) { return line(x, at(c.center, 0), at(c.scale, 0), 0); });
+  Expected out = {{0, 0}, {0, 0}};
+  for (size_t i = 0; i < down.size(); i++) out[i / c.cols] = plus(out[i / c.cols], down[i]);
+  return out;
+}
+
+template <class T, bool weighted>
+Values grad_sums_elements(const Kernels<T>& k, const Case<T>& c, Place) {
+  return sums_of(k.grad_sums_elements(c.dy.get(), c.x.get(), c.cols, c.affine(), weighted ? c.weight.get() : nullptr));
+}
+template <class T, bool weighted>
+Expected expect_grad_sums_elements(const Case<T>& c) {
+  Expected out = {{0, 0}, {0, 0}};
+  for (size_t j = 0; j < c.cols; j++) {
+    const double g = at(c.dy, j) * (weighted ? at(c.weight, j) : 1);
+    out[0] = plus(out[0], g);
+    out[1] = plus(out[1], times(line(at(c.x, j), c.affine()), g));
+  }
+  return out;
+}
+
+// Added to what is there: 1 and 2.
+template <class T, class F>
+Values grad_columns_with(const Case<T>& c, F f) {
+  Guarded<double> dy(c.cols, kTail), dy_xhat(c.cols, kTail);
+  for (size_t j = 0; j < c.cols; j++) {
+    dy[j] = 1;
+    dy_xhat[j] = 2;
+  }
+  f(dy.get(), dy_xhat.get());
+  CHECK(dy.intact() && dy_xhat.intact());
+  Values out(dy.get(), dy.get() + c.cols);
+  out.insert(out.end(), dy_xhat.get(), dy_xhat.get() + c.cols);
+  return out;
+}
+template <class T>
+Expected started(Expected out, const Case<T>& c) {
+  for (size_t j = 0; j < c.cols; j++) {
+    out[j] = plus(out[j], 1);
+    out[c.cols + j] = plus(out[c.cols + j], 2);
+  }
+  return out;
+}
+
+template <class T>
+Values grad_columns(const Kernels<T>& k, const Case<T>& c, Place) {
+  return grad_columns_with(c, [&](double* dy, double* dy_xhat) {
+    k.grad_columns(c.dy.get(), c.x.get(), c.stride, c.rows, c.cols, c.center.get(), c.scale.get(), dy, dy_xhat);
+  });
+}
+template <class T>
+Expected expect_grad_columns(const Case<T>& c) {
+  const auto x_hat = [&](double x, size_t, size_t j) { return line(x, at(c.center, j), at(c.scale, j), 0); };
+  return started(grad_down(c, x_hat), c);
+}
+
+template <class T>
+Values grad_columns_by_row(const Kernels<T>& k, const Case<T>& c, Place) {
+  return grad_columns_with(c, [&](double* dy, double* dy_xhat) {
+    k.grad_columns_by_row(c.dy.get(), c.x.get(), c.stride, c.rows, c.cols, c.by_row.get(), dy, dy_xhat);
+  });
+}
+template <class T>
+Expected expect_grad_columns_by_row(const Case<T>& c) {
+  return started(grad_down(c, [&](double x, size_t row, size_t) { return line(x, c.by_row[row]); }), c);
+}
+
+template <class T>
+Values slope(const Kernels<T>& k, const Case<T>& c, Place place) {
+  return written(c, place, [&](T* dx, const T* x, const T* dy) {
+    const Slope<T> f = {c.center[0], c.scale[0], c.weight[0], c.bias[0], c.shift[0]};
+    for (size_t i = 0; i < c.rows * c.stride; i += c.stride) k.slope(dx + i, dy + i, x + i, c.cols, f);
+  });
+}
+template <class T>
+Expected expect_slope(const Case<T>& c) {
+  return each(c, [&](double x, double dy, size_t, size_t) {
+    const Near x_hat = line(x, at(c.center, 0), at(c.scale, 0), 0);
+    return slope_of<T>(dy, x_hat, at(c.weight, 0), at(c.bias, 0), at(c.shift, 0));
+  });
+}
+
+template <class T, bool weighted>
+Values slope_elements(const Kernels<T>& k, const Case<T>& c, Place place) {
+  return written(c, place, [&](T* dx, const T* x, const T* dy) {
+    for (size_t i = 0; i < c.rows * c.stride; i += c.stride) {
+      k.slope_elements(dx + i, dy + i, x + i, c.cols, c.affine(), weighted ? c.weight.get() : nullptr, T(0.5), T(-0.75),
+                       T(0.125));
+    }
+  });
+}
+template <class T, bool weighted>
+Expected expect_slope_elements(const Case<T>& c) {
+  return each(c, [&](double x, double dy, size_t, size_t j) {
+    return slope_of<T>(dy * (weighted ? at(c.weight, j) : 1), line(x, c.affine()), 0.5, -0.75, 0.125);
+  });
+}
+
+template <class T>
+Values slope_columns(const Kernels<T>& k, const Case<T>& c, Place place) {
+  return written(c, place, [&](T* dx, const T* x, const T* dy) {
+    k.slope_columns(dx, dy, x, c.stride, c.rows, c.cols,
+                    {c.center.get(), c.scale.get(), c.weight.get(), c.bias.get(), c.shift.get()});
+  });
+}
+template <class T>
+Expected expect_slope_columns(const Case<T>& c) {
+  return each(c, [&](double x, double dy, size_t, size_t j) {
+    const Near x_hat = line(x, at(c.center, j), at(c.scale, j), 0);
+    return slope_of<T>(dy, x_hat, at(c.weight, j), at(c.bias, j), at(c.shift, j));
+  });
+}
+
+constexpr About kMean = About::kMean, kZero = About::kZero;
+
+template <class T>
+const Kernel<T> kKernels[] = {
+    {"moments", moments<T, kMean>, expect_moments<T, kMean>, true, false, false},
+    {"moments about 0", moments<T, kZero>, expect_moments<T, kZero>, true, false, false},
+    {"moments_columns", moments_columns<T, kMean>, expect_moments_columns<T, kMean>, true, false, false},
+    {"moments_columns about 0", moments_columns<T, kZero>, expect_moments_columns<T, kZero>, true, false, false},
+    {"apply", apply<T>, expect_apply<T>, false, true, false},
+    {"apply_elements", apply_elements<T, false, false>, expect_apply_elements<T, false, false>, false, true, false},
+    {"apply_elements w", apply_elements<T, true, false>, expect_apply_elements<T, true, false>, false, true, false},
+    {"apply_elements b", apply_elements<T, false, true>, expect_apply_elements<T, false, true>, false, true, false},
+    {"apply_elements w b", apply_elements<T, true, true>, expect_apply_elements<T, true, true>, false, true, false},
+    {"apply_columns", apply_columns<T>, expect_apply_columns<T>, false, true, false},
+    {"grad_sums", grad_sums<T>, expect_grad_sums<T>, true, false, false},
+    {"grad_sums_elements", grad_sums_elements<T, false>, expect_grad_sums_elements<T, false>, true, false, false},
+    {"grad_sums_elements w", grad_sums_elements<T, true>, expect_grad_sums_elements<T, true>, true, false, false},
+    {"grad_columns", grad_columns<T>, expect_grad_columns<T>, true, false, false},
+    {"grad_columns_by_row", grad_columns_by_row<T>, expect_grad_columns_by_row<T>, true, false, false},
+    {"slope", slope<T>, expect_slope<T>, false, true, true},
+    {"slope_elements", slope_elements<T, false>, expect_slope_elements<T, false>, false, true, true},
+    {"slope_elements w", slope_elements<T, true>, expect_slope_elements<T, true>, false, true, true},
+    {"slope_columns", slope_columns<T>, expect_slope_columns<T>, false, true, true},
+};
+
+// A few roundings for each term. A float sum adds at most 64 terms in one lane (2 * kChain in kernels-inl.h) before it
+// goes on in double; half of that is the worst that a sum of squares has been seen to need.
+template <class T>
+double worst(const Kernel<T>& kernel, const Case<T>& c, const Values& values) {
+  const double count = static_cast<double>(c.rows * c.cols);
+  const double eps = static_cast<double>(std::numeric_limits<T>::epsilon());
+  const double least = static_cast<double>(std::numeric_limits<T>::denorm_min());
+  const double relative = kernel.sums ? 24 * eps + count * DBL_EPSILON : 4 * eps;
+  double most = 0;
+  const Expected expected = kernel.expect(c);
+  for (size_t i = 0; i < expected.size(); i++) {
+    const double bound = expected[i].size * relative + (count + 4) * least;
+    const double share = fabs(values[i] - expected[i].value) / bound;
+    if (!(share <= most)) most = share;
+  }
+  return most;
+}
+
+template <class T>
+void check(const Case<T>& c) {
+  const size_t portable = dispatch::count() - 1;
+  for (const Kernel<T>& kernel : kKernels<T>) {
+    const Values plain = kernel.run(dispatch::table(portable).of(T()), c, Place::kApart);
+    const auto label = [&](const char* isa, char* text) {
+      snprintf(text, 200, "%s %s %s, %s data, %zu x %zu by %zu", isa, sizeof(T) == 4 ? "float" : "double", kernel.name,
+               test::name(c.kind), c.rows, c.cols, c.stride);
+      return text;
+    };
+    char text[200];
+    if (test::finite(c.kind)) {
+      const double error = worst(kernel, c, plain);
+      CHECK(error <= 1, "%s: %.3g times its bound", label("reference", text), error);
+    }
+    for (size_t isa = 0; isa <= portable; isa++) {
+      if (!dispatch::supported(isa)) continue;
+      const KernelTable& table = dispatch::table(isa);
+      for (const Place place : {Place::kApart, Place::kOverX, Place::kOverDy}) {
+        if ((place == Place::kOverX && !kernel.over_x) || (place == Place::kOverDy && !kernel.over_dy)) continue;
+        const Values values = kernel.run(table.of(T()), c, place);
+        CHECK(test::same(plain, values), "%s, place %d: value %zu", label(table.name, text), static_cast<int>(place),
+              test::difference(plain, values));
+      }
+    }
+  }
+  CHECK(c.x.intact() && c.dy.intact() && c.center.intact() && c.by_row.intact(), "inputs are only read");
+}
+
+constexpr size_t kSizes[] = {1,  2,  3,  7,  8,   9,   15,  16,  17,   31,   32,  33,
+                             47, 63, 64, 65, 100, 127, 128, 129, 1000, 1023, 4095, 4096};
+
+template <class T, class F>
+void each_case(F f) {
+  for (size_t kind = 0; kind < static_cast<size_t>(Kind::kCount); kind++) {
+    for (const size_t n : kSizes) {
+      const Kind k = static_cast<Kind>(kind);
+      f(Case<T>(k, 1, n, n));
+      f(Case<T>(k, 3, n, n + 5));
+      if (n > 1 && n <= 1023) f(Case<T>(k, n, 3, 3));
+      if (n <= 129) f(Case<T>(k, n, 19, 21));
+    }
+  }
+}
+
+template <class T>
+void digest(const KernelTable& table, test::Digest* out) {
+  each_case<T>([&](const Case<T>& c) {
+    for (const Kernel<T>& kernel : kKernels<T>) out->add(kernel.run(table.of(T()), c, Place::kApart));
+  });
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count == 2 && strcmp(arguments[1], "--digest") == 0) {
+    for (size_t isa = 0; isa < dispatch::count(); isa++) {
+      if (!dispatch::supported(isa)) continue;
+      test::Digest sum;
+      digest<float>(dispatch::table(isa), &sum);
+      digest<double>(dispatch::table(isa), &sum);
+      printf("digest kernels %s %016llx\n", dispatch::table(isa).name, static_cast<unsigned long long>(sum.get()));
+    }
+    return 0;
+  }
+  each_case<float>(check<float>);
+  each_case<double>(check<double>);
+  return test::finish();
+}

@@ -1,0 +1,148 @@
+// The pool hands out every item exactly once, whoever calls and however many threads there are.
+#include "native/parallel/thread_pool.h"
+
+#include <atomic>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "test/native/check.h"
+
+namespace parallel = simdnorm::parallel;
+
+namespace {
+
+// What one call of run() did. Workers count; the caller judges afterwards.
+class Job {
+ public:
+  Job(size_t items, size_t grain) : items_(items), grain_(grain), seen_(new std::atomic<int>[items]) {
+    for (size_t i = 0; i < items; i++) seen_[i] = 0;
+    for (auto& b : busy_) b = 0;
+  }
+  void run() {
+    parallel::run(items_, grain_, [](void* self, size_t begin, size_t end, size_t worker) {
+      static_cast<Job*>(self)->body(begin, end, worker);
+    }, this);
+  }
+  bool each_once() const {
+    for (size_t i = 0; i < items_; i++) {
+      if (seen_[i] != 1) return false;
+    }
+    return true;
+  }
+  bool faulty() const { return faulty_; }
+  size_t workers() const { return workers_; }  // one more than the highest
+
+ private:
+  void body(size_t begin, size_t end, size_t worker) {
+    // A piece is not empty, inside, one grain long but for the last; a worker has one piece at a time.
+    const bool whole = end - begin == grain_ || end == items_;
+    if (begin >= end || end > items_ || begin % grain_ != 0 || !whole || worker >= parallel::kMaxThreads ||
+        busy_[worker]++ != 0) {
+      faulty_ = true;
+      return;
+    }
+    for (size_t i = begin; i < end; i++) seen_[i]++;
+    size_t most = workers_;
+    while (most < worker + 1 && !workers_.compare_exchange_weak(most, worker + 1)) {
+    }
+    busy_[worker]--;
+  }
+
+  const size_t items_, grain_;
+  const std::unique_ptr<std::atomic<int>[]> seen_;
+  std::atomic<int> busy_[parallel::kMaxThreads];
+  std::atomic<size_t> workers_{0};
+  std::atomic<bool> faulty_{false};
+};
+
+void check(const Job& job, size_t threads, size_t items, size_t grain) {
+  CHECK(job.each_once(), "%zu threads, %zu items by %zu", threads, items, grain);
+  CHECK(!job.faulty(), "%zu threads, %zu items by %zu", threads, items, grain);
+  CHECK(job.workers() <= threads, "%zu threads, %zu items by %zu: %zu", threads, items, grain, job.workers());
+}
+
+void settings() {
+  CHECK(parallel::threads() == 1, "until something else is asked for");
+  parallel::set_threads(0);
+  CHECK(parallel::threads() == 1);
+  parallel::set_threads(parallel::kMaxThreads + 1);
+  CHECK(parallel::threads() == parallel::kMaxThreads);
+  parallel::set_threads(3);
+  CHECK(parallel::threads() == 3);
+}
+
+void each_item_once() {
+  for (int round = 0; round < 3; round++) {
+    for (const size_t threads : {1, 7, 2, 3, 1, 2}) {
+      parallel::set_threads(threads);
+      for (const size_t items : {1, 2, 3, 7, 15, 64, 101, 4097}) {
+        for (const size_t grain : {1, 2, 5, 64, 5000}) {
+          Job job(items, grain);
+          job.run();
+          check(job, threads, items, grain);
+        }
+      }
+    }
+  }
+}
+
+void several_callers() {
+  parallel::set_threads(3);
+  constexpr size_t kCallers = 4, kCalls = 200;
+  std::vector<std::unique_ptr<Job>> jobs;
+  for (size_t i = 0; i < kCallers * kCalls; i++) jobs.emplace_back(new Job(1 + i % 97, 1 + i % 5));
+  std::vector<std::thread> callers;
+  for (size_t c = 0; c < kCallers; c++) {
+    callers.emplace_back([&jobs, c] {
+      for (size_t i = 0; i < kCalls; i++) jobs[c * kCalls + i]->run();
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  for (size_t i = 0; i < jobs.size(); i++) check(*jobs[i], 3, 1 + i % 97, 1 + i % 5);
+}
+
+// One thread changes the setting while another works.
+void changes_in_between() {
+  std::atomic<bool> done{false};
+  std::thread changer([&done] {
+    for (size_t n = 0; !done; n++) parallel::set_threads(1 + n % 7);
+  });
+  for (size_t i = 0; i < 2000; i++) {
+    Job job(1 + i % 50, 1 + i % 3);
+    job.run();
+    check(job, 7, 1 + i % 50, 1 + i % 3);
+  }
+  done = true;
+  changer.join();
+}
+
+void team() {
+  parallel::set_threads(3);
+  for (const bool alone : {true, false}) {
+    const parallel::Team team(alone);
+    CHECK(team.size() == (alone ? 1u : 3u));
+    CHECK(team.grain(0, 0) == 1 && team.grain(1, size_t(1) << 40) == 1);
+    CHECK(team.grain(1000, 1) <= 1000 / (2 * team.size()));
+    CHECK(team.grain(1000000, 1024) == 256, "256 KiB");
+    bool called = false;
+    team.for_each(0, 1, [&](size_t, size_t, size_t) { called = true; });
+    CHECK(!called);
+    std::atomic<size_t> sum{0};
+    team.for_each(100, 7, [&](size_t begin, size_t end, size_t) {
+      for (size_t i = begin; i < end; i++) sum += i;
+    });
+    CHECK(sum == 4950);
+  }
+}
+
+}  // namespace
+
+int main() {
+  settings();
+  each_item_once();
+  several_callers();
+  changes_in_between();
+  team();
+  return test::finish();
+}
