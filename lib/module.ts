@@ -44,7 +44,9 @@ export abstract class Module implements ModuleLike {
    */
   train(mode = true): this {
     if (typeof mode !== 'boolean') {
-      throw new TypeError(`${this.constructor.name}.train: training mode is expected to be boolean, but got ${describe(mode)}`);
+      throw new TypeError(
+        `${this.constructor.name}.train: training mode is expected to be boolean, but got ${describe(mode)}`,
+      );
     }
     this.#training = mode;
     for (const [, part] of this.children()) {

@@ -115,7 +115,9 @@ export class Tensor {
       }
     } else {
       if (!isListLike(view.strides) || view.strides.length !== this.shape.length) {
-        throw new RangeError(`${where}: strides must be an array of ${this.shape.length} integers, one for each dimension`);
+        throw new RangeError(
+          `${where}: strides must be an array of ${this.shape.length} integers, one for each dimension`,
+        );
       }
       this.strides = Object.freeze(Array.from(view.strides, (step, i) => checkStride(where, `strides[${i}]`, step)));
     }
@@ -165,7 +167,10 @@ export class Tensor {
   permute(...axes: number[]): Tensor {
     const rank = this.ndim;
     const order = axes.map((axis) => (axis < 0 ? axis + rank : axis));
-    if (order.length !== rank || !order.every((a, i) => Number.isInteger(a) && a >= 0 && a < rank && order.indexOf(a) === i)) {
+    if (
+      order.length !== rank ||
+      !order.every((a, i) => Number.isInteger(a) && a >= 0 && a < rank && order.indexOf(a) === i)
+    ) {
       throw new RangeError(`Tensor.permute: expected each of the ${rank} axes once, but got ${formatShape(axes)}`);
     }
     return new Tensor(
@@ -230,11 +235,17 @@ export class Parameter extends Tensor {
  * tensor(new Float32Array(6), [2, 3]);
  * tensor([[1, 2], [3, 4]]);
  */
-export function tensor(data: TensorData | NestedArray, shape?: readonly number[], options: { dtype?: DType } = {}): Tensor {
+export function tensor(
+  data: TensorData | NestedArray,
+  shape?: readonly number[],
+  options: { dtype?: DType } = {},
+): Tensor {
   checkOptions('tensor', options, ['dtype']);
   const { dtype } = options;
   if (dtype !== undefined && !isDType(dtype)) {
-    throw new TypeError(`tensor: dtype must be one of ${Object.keys(kindOfDtype).join(', ')}, but got ${describe(dtype)}`);
+    throw new TypeError(
+      `tensor: dtype must be one of ${Object.keys(kindOfDtype).join(', ')}, but got ${describe(dtype)}`,
+    );
   }
   if (ArrayBuffer.isView(data)) {
     const made = new Tensor(data as TensorData, shape ?? [lengthOf(data)], {}, 'tensor');
@@ -313,7 +324,8 @@ function isListLike(value: unknown): value is ArrayLike<number> {
 }
 
 function checkStride(where: string, name: string, step: unknown): number {
-  if (!Number.isSafeInteger(step)) throw new RangeError(`${where}: ${name} must be an integer, but got ${describe(step)}`);
+  if (!Number.isSafeInteger(step))
+    throw new RangeError(`${where}: ${name} must be an integer, but got ${describe(step)}`);
   return step as number;
 }
 

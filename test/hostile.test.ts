@@ -4,8 +4,15 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 
 const root = join(__dirname, '..');
-const node = (args: string[], env: Record<string, string> = {}): { status: number | null; signal: string | null; output: string } => {
-  const { status, signal, stdout, stderr } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8', env: { ...process.env, ...env } });
+const node = (
+  args: string[],
+  env: Record<string, string> = {},
+): { status: number | null; signal: string | null; output: string } => {
+  const { status, signal, stdout, stderr } = spawnSync(process.execPath, args, {
+    cwd: root,
+    encoding: 'utf8',
+    env: { ...process.env, ...env },
+  });
   return { status, signal, output: stdout + stderr };
 };
 
@@ -63,5 +70,7 @@ it('a missing addon explains itself', () => {
     Module._load = (name, ...rest) => name === 'node-gyp-build' ? () => { throw new Error('No native build was found') } : load(name, ...rest);
     try { require('./dist'); } catch (error) { console.log(error.code, error.message); }`;
   const { output } = node(['-e', script]);
-  expect(output).toMatch(/^ERR_ADDON_NOT_FOUND simdnorm: no native addon for \w+-\w+.*Looked for .*npm run build:addon.*No native build/s);
+  expect(output).toMatch(
+    /^ERR_ADDON_NOT_FOUND simdnorm: no native addon for \w+-\w+.*Looked for .*npm run build:addon.*No native build/s,
+  );
 });

@@ -44,9 +44,16 @@ function sameEveryWay(form: Form, dtype: Dtype, fill: (x: Float64Array) => void 
 
 // Large enough that helpers take part, and that a statistic has several blocks and units.
 const sized = (name: string, shape: number[], channelsLast = false): Form => {
-  const like = forms.find((form) => form.name.startsWith(name) && form.shape.length === shape.length && !!form.channelsLast === channelsLast)!;
+  const like = forms.find(
+    (form) => form.name.startsWith(name) && form.shape.length === shape.length && !!form.channelsLast === channelsLast,
+  )!;
   const [n, c, ...spatial] = shape as [number, number, ...number[]];
-  return { ...like, name: `${name} ${shape.join('x')}`, shape, make: (dtype, options) => remake(name, n, c, spatial, dtype, options) };
+  return {
+    ...like,
+    name: `${name} ${shape.join('x')}`,
+    shape,
+    make: (dtype, options) => remake(name, n, c, spatial, dtype, options),
+  };
 };
 function remake(name: string, _n: number, c: number, spatial: number[], dtype: Dtype, options?: object): AnyLayer {
   const lib = require('../lib') as Record<string, new (...args: unknown[]) => AnyLayer>;
@@ -70,7 +77,9 @@ const large = [
 
 describe('the same bits on every instruction set and for 1, 2, 3 and 7 threads', () => {
   describe.each<Dtype>(['float32', 'float64'])('%s', (dtype) => {
-    it.each([...forms, ...large].map((form) => [form.name, form] as const))('%s', (_, form) => sameEveryWay(form, dtype));
+    it.each([...forms, ...large].map((form) => [form.name, form] as const))('%s', (_, form) =>
+      sameEveryWay(form, dtype),
+    );
 
     const hard: [string, (x: Float64Array) => void][] = [
       ['means a million deviations away', (x) => x.forEach((v, i) => (x[i] = 1e6 + v))],
@@ -131,8 +140,16 @@ describe('the same bits on every instruction set and for 1, 2, 3 and 7 threads',
         const out = new Tensor(new Float32Array(x.size + 31), x.shape, { offset: 16 - offset });
         noGrad(() => layer.forward(new Tensor(big, x.shape, { offset }), { out }));
         expectSameBits(form.name, data(out).subarray(16 - offset, 16 - offset + x.size), y);
-        expect(data(out).subarray(16 - offset + x.size).every((v) => v === 0)).toBe(true);
-        expect(data(out).subarray(0, 16 - offset).every((v) => v === 0)).toBe(true);
+        expect(
+          data(out)
+            .subarray(16 - offset + x.size)
+            .every((v) => v === 0),
+        ).toBe(true);
+        expect(
+          data(out)
+            .subarray(0, 16 - offset)
+            .every((v) => v === 0),
+        ).toBe(true);
       }
     }
   });
@@ -164,17 +181,25 @@ describe('threads', () => {
 
 describe('the environment', () => {
   const run = (env: Record<string, string>, script: string): string =>
-    execFileSync(process.execPath, ['-e', `const s = require('./dist/index.js'); process.stdout.write(String(${script}))`], {
-      cwd: join(__dirname, '..'),
-      env: { ...process.env, ...env },
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    execFileSync(
+      process.execPath,
+      ['-e', `const s = require('./dist/index.js'); process.stdout.write(String(${script}))`],
+      {
+        cwd: join(__dirname, '..'),
+        env: { ...process.env, ...env },
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'pipe'],
+      },
+    );
   it('SIMDNORM_ISA and SIMDNORM_NUM_THREADS choose before the first call', () => {
-    expect(run({ SIMDNORM_ISA: 'portable', SIMDNORM_NUM_THREADS: '3' }, 's.isa.active + s.getNumThreads()')).toBe('portable3');
+    expect(run({ SIMDNORM_ISA: 'portable', SIMDNORM_NUM_THREADS: '3' }, 's.isa.active + s.getNumThreads()')).toBe(
+      'portable3',
+    );
   });
   it('an unknown SIMDNORM_ISA is an error at load that lists what there is', () => {
-    expect(() => run({ SIMDNORM_ISA: 'doesnotexist' }, '1')).toThrow(/SIMDNORM_ISA: unknown instruction set "doesnotexist"; this machine supports .*portable/);
+    expect(() => run({ SIMDNORM_ISA: 'doesnotexist' }, '1')).toThrow(
+      /SIMDNORM_ISA: unknown instruction set "doesnotexist"; this machine supports .*portable/,
+    );
   });
   it('denormals survive the load: nothing in the addon was built with -ffast-math', () => {
     expect(run({}, '5e-324 + 0')).toBe('5e-324');

@@ -33,7 +33,8 @@ function mergeAll(states: Float64Array[], tree: boolean): Float64Array {
   return level[0] ?? new Float64Array(5);
 }
 
-const digits = (x: number, c: number): number => (x === c ? 15.9 : Math.min(15.9, -Math.log10(Math.abs(x - c) / Math.abs(c))));
+const digits = (x: number, c: number): number =>
+  x === c ? 15.9 : Math.min(15.9, -Math.log10(Math.abs(x - c) / Math.abs(c)));
 
 const strd = join(__dirname, 'strd');
 const dataSets = readdirSync(strd).filter((f) => f.endsWith('.json'));
@@ -78,7 +79,8 @@ onEveryIsa('NIST StRD', (isaName) => {
 onEveryIsa('float32 layers', () => {
   /** running_var with momentum 1 is the unbiased variance the layer found. */
   const varianceOf = (x: Float32Array, shape: number[], channelsLast: boolean): number => {
-    const layer = channelsLast || shape.length === 2 ? new BatchNorm1d(1, { momentum: 1 }) : new BatchNorm2d(1, { momentum: 1 });
+    const layer =
+      channelsLast || shape.length === 2 ? new BatchNorm1d(1, { momentum: 1 }) : new BatchNorm2d(1, { momentum: 1 });
     layer.forward(new Tensor(x, shape));
     return layer.runningVar!.data[0] as number;
   };
@@ -107,7 +109,10 @@ onEveryIsa('float32 layers', () => {
     for (const size of [100, 4096, 4097, 30_011]) {
       const x = make(size);
       const exact = exactVariance(x);
-      for (const [shape, channelsLast] of [[[1, 1, 1, size], false], [[size, 1], true]] as const) {
+      for (const [shape, channelsLast] of [
+        [[1, 1, 1, size], false],
+        [[size, 1], true],
+      ] as const) {
         const got = varianceOf(x, [...shape], channelsLast);
         if (!(Math.abs(got / exact - 1) <= 1e-6)) throw new Error(`${size} in ${shape}: ${got}, exactly ${exact}`);
       }
@@ -140,15 +145,21 @@ onEveryIsa('float32 layers', () => {
 
   it('a constant channel beside others gives exactly bias, and does not depend on them', () => {
     const bn = new BatchNorm1d(3);
-    const x = new Tensor(Float32Array.from({ length: 300 }, (_, i) => (i % 3 === 1 ? 5.7 : Math.sin(i))), [100, 3]);
+    const x = new Tensor(
+      Float32Array.from({ length: 300 }, (_, i) => (i % 3 === 1 ? 5.7 : Math.sin(i))),
+      [100, 3],
+    );
     const y = bn.forward(x).data as Float32Array;
     for (let i = 1; i < 300; i += 3) expect(y[i]).toBe(0);
   });
 
   it('a channel does not depend on its neighbours, extreme ones included', () => {
     const columns = values(40 * 300, 'float32') as Float32Array;
-    const spoiled = columns.map((v, i) => (i % 40 === 3 ? v * 1e38 : i % 40 === 7 ? v * 1e-42 : i % 40 === 11 ? NaN : v));
-    const run = (x: Float32Array): Float32Array => new BatchNorm1d(40).forward(new Tensor(x, [300, 40])).data as Float32Array;
+    const spoiled = columns.map((v, i) =>
+      i % 40 === 3 ? v * 1e38 : i % 40 === 7 ? v * 1e-42 : i % 40 === 11 ? NaN : v,
+    );
+    const run = (x: Float32Array): Float32Array =>
+      new BatchNorm1d(40).forward(new Tensor(x, [300, 40])).data as Float32Array;
     const [a, b] = [run(columns), run(spoiled)];
     const pick = (y: Float32Array): Float32Array => y.filter((_, i) => ![3, 7, 11].includes(i % 40));
     expectSameBits('neighbours', pick(b), pick(a));
@@ -161,7 +172,11 @@ onEveryIsa('float32 layers', () => {
       const y = new LayerNorm(50).forward(new Tensor(x, [4, 50])).data as Float32Array;
       y.forEach((v, i) => expect(Number.isNaN(v)).toBe(i >= 50 && i < 100));
       const rms = new RMSNorm(50).forward(new Tensor(x, [4, 50])).data as Float32Array;
-      rms.forEach((v, i) => expect(Number.isFinite(v)).toBe(i < 50 || i >= 100 || (Number.isFinite(bad) ? true : i !== 60 && !Number.isNaN(bad))));
+      rms.forEach((v, i) =>
+        expect(Number.isFinite(v)).toBe(
+          i < 50 || i >= 100 || (Number.isFinite(bad) ? true : i !== 60 && !Number.isNaN(bad)),
+        ),
+      );
       const bn = new BatchNorm1d(50, { momentum: 1 });
       bn.forward(new Tensor(x, [4, 50]));
       const means = bn.runningMean!.data as Float32Array;
@@ -173,7 +188,8 @@ onEveryIsa('float32 layers', () => {
 describe('equivalences', () => {
   const x = values(3 * 6 * 4 * 5, 'float32', 2, 3) as Float32Array;
   const t = new Tensor(x, [3, 6, 4, 5]);
-  const close = (a: Tensor, b: Tensor): void => expectClose('y', a.data as Float32Array, b.data as Float32Array, 1e-6, 'float32');
+  const close = (a: Tensor, b: Tensor): void =>
+    expectClose('y', a.data as Float32Array, b.data as Float32Array, 1e-6, 'float32');
   it('GroupNorm(C) is InstanceNorm', () => {
     close(new GroupNorm(6, 6).forward(t), new InstanceNorm1d(6).forward(t.reshape(3, 6, 20)));
   });
@@ -182,7 +198,11 @@ describe('equivalences', () => {
   });
   it('BatchNorm of one sample is InstanceNorm', () => {
     const one = new Tensor(x.slice(0, 120), [1, 6, 20]);
-    expectSameBits('y', new BatchNorm1d(6).forward(one).data as Float32Array, new InstanceNorm1d(6).forward(one).data as Float32Array);
+    expectSameBits(
+      'y',
+      new BatchNorm1d(6).forward(one).data as Float32Array,
+      new InstanceNorm1d(6).forward(one).data as Float32Array,
+    );
   });
   it('channels-last gives what channels-first gives', () => {
     for (const make of [() => new BatchNorm2d(6), () => new GroupNorm(3, 6)]) {
@@ -194,7 +214,11 @@ describe('equivalences', () => {
   });
   it('LayerNorm of a channels-last input is that of its logical order', () => {
     const nhwc = new Tensor(t.permute(0, 2, 3, 1).contiguous().data, [3, 4, 5, 6]).permute(0, 3, 1, 2);
-    expectSameBits('y', new LayerNorm([6, 4, 5]).forward(nhwc).data as Float32Array, new LayerNorm([6, 4, 5]).forward(t).data as Float32Array);
+    expectSameBits(
+      'y',
+      new LayerNorm([6, 4, 5]).forward(nhwc).data as Float32Array,
+      new LayerNorm([6, 4, 5]).forward(t).data as Float32Array,
+    );
   });
 });
 
@@ -208,7 +232,8 @@ onEveryIsa('gradients against central differences', () => {
     loss();
     const dx = layer.backward(dy);
     const targets: [string, Float64Array, Float64Array][] = [['dx', x.data as Float64Array, dx.data as Float64Array]];
-    if (layer.weight) targets.push(['dweight', layer.weight.data as Float64Array, layer.weight.grad!.data as Float64Array]);
+    if (layer.weight)
+      targets.push(['dweight', layer.weight.data as Float64Array, layer.weight.grad!.data as Float64Array]);
     if (layer.bias) targets.push(['dbias', layer.bias.data as Float64Array, layer.bias.grad!.data as Float64Array]);
     for (const [name, at, gradient] of targets) {
       for (let i = 0; i < at.length; i += Math.ceil(at.length / 25)) {
@@ -218,7 +243,8 @@ onEveryIsa('gradients against central differences', () => {
         at[i] = old;
         const slope = (f[0]! - 8 * f[1]! + 8 * f[2]! - f[3]!) / (12 * h);
         const scale = 1 + Math.abs(slope) + Math.max(...gradient.map(Math.abs));
-        if (!(Math.abs(slope - gradient[i]!) <= 1e-8 * scale)) throw new Error(`${name}[${i}]: ${gradient[i]}, by differences ${slope}`);
+        if (!(Math.abs(slope - gradient[i]!) <= 1e-8 * scale))
+          throw new Error(`${name}[${i}]: ${gradient[i]}, by differences ${slope}`);
       }
     }
   });

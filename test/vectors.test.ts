@@ -92,7 +92,9 @@ function compare(what: string, got: Tensor, entry: Entry, test: Case, dtype: Dty
     limit = (e) => unit * abs(e) + unit * entry.scale + (entry.abs ?? 0);
   }
   const fail = (i: number, e: number): never => {
-    throw new Error(`${what}[${i}]: got ${picked[i]}, expected ${e}, allowed ${limit(e)}, torch ${JSON.stringify(torch)}`);
+    throw new Error(
+      `${what}[${i}]: got ${picked[i]}, expected ${e}, allowed ${limit(e)}, torch ${JSON.stringify(torch)}`,
+    );
   };
   for (let i = 0; i < expected.length; i++) {
     let e = expected[i]!;

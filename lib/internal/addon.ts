@@ -112,7 +112,9 @@ export function useIsa(name: unknown, where: string): void {
   const i = isaNames.indexOf(name as string);
   const supported = isaNames.filter((_, k) => addon.isaSupported(k) === 1).join(', ');
   if (i < 0) {
-    throw new RangeError(`${where}: unknown instruction set ${JSON.stringify(name)}; this machine supports ${supported}`);
+    throw new RangeError(
+      `${where}: unknown instruction set ${JSON.stringify(name)}; this machine supports ${supported}`,
+    );
   }
   if (addon.isaUse(i) !== 1) {
     throw new RangeError(`${where}: this CPU does not support ${String(name)}; it supports ${supported}`);

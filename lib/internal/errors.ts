@@ -62,7 +62,8 @@ export function checkOptions(where: string, options: unknown, known: readonly st
 }
 
 export function checkBoolean(where: string, name: string, value: unknown): boolean {
-  if (typeof value !== 'boolean') throw new TypeError(`${where}: ${name} must be a boolean, but got ${describe(value)}`);
+  if (typeof value !== 'boolean')
+    throw new TypeError(`${where}: ${name} must be a boolean, but got ${describe(value)}`);
   return value;
 }
 
@@ -74,7 +75,8 @@ export function checkNumber(where: string, name: string, value: unknown): number
 
 /** A size: an integer from `least` to 2^53 - 1. */
 export function checkSize(where: string, name: string, value: unknown, least = 0): number {
-  if (typeof value !== 'number') throw new TypeError(`${where}: ${name} must be an integer, but got ${describe(value)}`);
+  if (typeof value !== 'number')
+    throw new TypeError(`${where}: ${name} must be an integer, but got ${describe(value)}`);
   if (!Number.isSafeInteger(value) || value < least) {
     throw new RangeError(`${where}: ${name} must be an integer of at least ${least}, but got ${value}`);
   }

@@ -50,7 +50,9 @@ export class GroupNorm extends Norm {
     this.numGroups = checkSize(where, 'numGroups', numGroups, 1);
     this.numChannels = checkSize(where, 'numChannels', numChannels);
     if (numChannels % numGroups !== 0) {
-      throw new RangeError(`${where}: num_channels must be divisible by num_groups, but got ${numChannels} and ${numGroups}`);
+      throw new RangeError(
+        `${where}: num_channels must be divisible by num_groups, but got ${numChannels} and ${numGroups}`,
+      );
     }
     this.eps = readOption.number(where, 'eps', options.eps, 1e-5);
     this.affine = readOption.boolean(where, 'affine', options.affine, true);

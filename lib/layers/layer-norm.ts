@@ -19,7 +19,9 @@ export abstract class TrailingNorm extends Norm {
     super(dtype);
     const where = this.where;
     if (typeof normalizedShape !== 'number' && !Array.isArray(normalizedShape)) {
-      throw new TypeError(`${where}: normalizedShape must be an integer or an array, but got ${describe(normalizedShape)}`);
+      throw new TypeError(
+        `${where}: normalizedShape must be an integer or an array, but got ${describe(normalizedShape)}`,
+      );
     }
     const shape = typeof normalizedShape === 'number' ? [normalizedShape] : [...(normalizedShape as number[])];
     if (shape.length === 0) {

@@ -2,7 +2,15 @@
 // says which shapes it accepts and which geometry they have; nothing here knows a layer by name.
 
 import { addon, Block, check, Flag, Names, type FloatArray } from '../internal/addon';
-import { checkBoolean, checkNumber, checkOptions, describe, formatShape, lengthOf, StateError } from '../internal/errors';
+import {
+  checkBoolean,
+  checkNumber,
+  checkOptions,
+  describe,
+  formatShape,
+  lengthOf,
+  StateError,
+} from '../internal/errors';
 import { statistics, type Geometry } from '../internal/geometry';
 import { isGradEnabled } from '../grad-mode';
 import { Module } from '../module';
@@ -249,7 +257,10 @@ export abstract class Norm extends Module {
     if (!ArrayBuffer.isView(out)) {
       throw new TypeError(`${where}: out must be a typed array or a Tensor, but got ${describe(out)}`);
     }
-    if (lengthOf(out) !== size || new Tensor(out as TensorData, [lengthOf(out)], {}, `${where}: out`).dtype !== this.dtype) {
+    if (
+      lengthOf(out) !== size ||
+      new Tensor(out as TensorData, [lengthOf(out)], {}, `${where}: out`).dtype !== this.dtype
+    ) {
       throw new (lengthOf(out) !== size ? RangeError : TypeError)(
         `${where}: out must be ${this.dtype} with ${size} elements, but got ${describe(out)} with ${lengthOf(out)}`,
       );
@@ -307,7 +318,12 @@ function copyAsItLies(x: Tensor, channelsLast: boolean): Tensor {
 }
 
 /** Ones and zeros, as torch starts them; null where the layer has none. */
-export function makeParameter(dtype: FloatDType, shape: readonly number[], fill: 0 | 1, present: boolean): Parameter | null {
+export function makeParameter(
+  dtype: FloatDType,
+  shape: readonly number[],
+  fill: 0 | 1,
+  present: boolean,
+): Parameter | null {
   return present ? new Parameter(allocate(dtype, elementsOf(shape)).fill(fill as never), shape) : null;
 }
 

@@ -39,7 +39,11 @@ export abstract class TrackedNorm extends Norm {
   protected override readonly acceptsChannelsLast = true;
   protected override readonly flags = Flag.zeroVarIsZero;
 
-  protected constructor(numFeatures: number, options: TrackedNormOptions, defaults: { affine: boolean; track: boolean }) {
+  protected constructor(
+    numFeatures: number,
+    options: TrackedNormOptions,
+    defaults: { affine: boolean; track: boolean },
+  ) {
     super(options?.dtype ?? 'float32');
     const where = this.where;
     checkOptions(where, options, ['eps', 'momentum', 'affine', 'bias', 'trackRunningStats', 'dtype']);
@@ -54,7 +58,9 @@ export abstract class TrackedNorm extends Norm {
     this.weight = makeParameter(this.dtype, shape, 1, this.affine);
     this.bias = makeParameter(this.dtype, shape, 0, this.affine && bias);
     this.runningMean = this.trackRunningStats ? new Tensor(allocate(this.dtype, this.numFeatures), shape) : null;
-    this.runningVar = this.trackRunningStats ? new Tensor(allocate(this.dtype, this.numFeatures).fill(1 as never), shape) : null;
+    this.runningVar = this.trackRunningStats
+      ? new Tensor(allocate(this.dtype, this.numFeatures).fill(1 as never), shape)
+      : null;
     this.numBatchesTracked = this.trackRunningStats ? 0 : null;
   }
 

@@ -1,0 +1,33 @@
+import eslint from '@eslint/js';
+import tseslint from 'typescript-eslint';
+
+const nodeGlobals = Object.fromEntries(
+  [
+    'console',
+    'process',
+    'Buffer',
+    'structuredClone',
+    'setTimeout',
+    'performance',
+    'URL',
+    'require',
+    'module',
+    '__dirname',
+  ].map((name) => [name, 'readonly']),
+);
+
+export default tseslint.config(
+  { ignores: ['**/dist/', '**/build/', '**/build-*/', 'node_modules/', 'prebuilds/', 'coverage/'] },
+  eslint.configs.recommended,
+  ...tseslint.configs.recommended,
+  { files: ['**/*.{js,cjs,mjs}'], languageOptions: { globals: nodeGlobals } },
+  {
+    rules: {
+      // Indexing is checked by noUncheckedIndexedAccess; `!` says that a loop bound has done it already.
+      '@typescript-eslint/no-non-null-assertion': 'off',
+      '@typescript-eslint/no-require-imports': 'off',
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }],
+      eqeqeq: ['error', 'always', { null: 'ignore' }],
+    },
+  },
+);
