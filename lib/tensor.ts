@@ -40,7 +40,9 @@ export function allocate(dtype: DType, length: number): TensorData {
 }
 
 export function elementsOf(shape: readonly number[]): number {
-  return shape.reduce((product, size) => product * size, 1);
+  let product = 1;
+  for (let i = 0; i < shape.length; i++) product *= shape[i]!;
+  return product;
 }
 
 function rowMajor(shape: readonly number[]): number[] {
@@ -80,6 +82,7 @@ export class Tensor {
   readonly strides: readonly number[];
   readonly offset: number;
   readonly dtype: DType;
+  #contiguous: boolean | undefined;
 
   /**
    * @throws TypeError for data that is no Float32Array, Float64Array, BigInt64Array or Uint8Array
@@ -156,7 +159,7 @@ export class Tensor {
   }
   /** Whether the elements lie in row-major order without gaps. */
   get isContiguous(): boolean {
-    return this.size === 0 || sameWalk(this.shape, this.strides, rowMajor(this.shape));
+    return (this.#contiguous ??= this.size === 0 || sameWalk(this.shape, this.strides, rowMajor(this.shape)));
   }
   /** Whether memory holds (N, ...S, C) under the shape (N, C, ...S), without gaps. */
   get isChannelsLast(): boolean {

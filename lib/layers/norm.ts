@@ -137,7 +137,7 @@ export abstract class Norm extends Module {
     const kept = keep && saveInput === 'copy' && x === given ? copyAsItLies(x, channelsLast) : x;
     if (kept !== x) x = kept;
 
-    const saved = new Float64Array(5 * statistics(plan.geometry));
+    const saved = keep ? new Float64Array(5 * statistics(plan.geometry)) : null;
     if (elementsOf(x.shape) > 0) {
       const block = this.#fill(plan.geometry, x.offset, y.offset);
       block[Block.eps] = plan.eps;
@@ -156,9 +156,7 @@ export abstract class Norm extends Module {
       check(fault, where, Names.forward);
     }
     this.commit();
-    context.saved = keep
-      ? { geometry: plan.geometry, channelsLast, x: kept, statistics: saved, constant: plan.useRunning }
-      : null;
+    context.saved = saved && { geometry: plan.geometry, channelsLast, x: kept, statistics: saved, constant: plan.useRunning };
     return y;
   }
 
@@ -290,7 +288,9 @@ function arrayOf(t: Tensor | null, where: string, name: string): FloatArray | nu
 }
 
 function sameShape(a: readonly number[], b: readonly number[]): boolean {
-  return a.length === b.length && a.every((size, i) => size === b[i]);
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 function overlap(a: Tensor, b: Tensor): boolean {

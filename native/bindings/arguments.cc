@@ -16,14 +16,13 @@ int Arguments::fail(Fault kind, size_t argument) {
   return fault_;
 }
 
-Arguments::View Arguments::view(size_t argument) const {
-  View v = {false, napi_int8_array, 0, nullptr};
-  if (napi_is_typedarray(env_, values_[argument], &v.is_array) != napi_ok || !v.is_array) return v;
+const Arguments::View& Arguments::view(size_t argument) {
+  View& v = views_[argument];
+  if (v.asked) return v;
+  v.asked = true;
   // Node without Float16Array support leaves the type of one unset, without an error.
   v.type = static_cast<napi_typedarray_type>(-1);
-  if (napi_get_typedarray_info(env_, values_[argument], &v.type, &v.length, &v.data, nullptr, nullptr) != napi_ok) {
-    v.is_array = false;
-  }
+  v.is_array = napi_get_typedarray_info(env_, values_[argument], &v.type, &v.length, &v.data, nullptr, nullptr) == napi_ok;
   return v;
 }
 
@@ -37,7 +36,7 @@ napi_typedarray_type Arguments::type_of<double>() {
 }
 
 bool Arguments::is_float32(size_t argument) {
-  const View v = view(argument);
+  const View& v = view(argument);
   if (!v.is_array) {
     fail(Fault::kType, argument);
   } else if (v.type != napi_float32_array && v.type != napi_float64_array) {
@@ -47,7 +46,7 @@ bool Arguments::is_float32(size_t argument) {
 }
 
 bool Arguments::block(size_t numbers) {
-  const View v = view(0);
+  const View& v = view(0);
   if (!v.is_array) {
     fail(Fault::kType, 0);
   } else if (v.type != napi_float64_array) {
@@ -77,7 +76,7 @@ Geometry Arguments::geometry() {
 
 template <class T>
 size_t Arguments::length(size_t argument) {
-  const View v = view(argument);
+  const View& v = view(argument);
   if (!v.is_array) {
     fail(Fault::kType, argument);
   } else if (v.type != type_of<T>()) {
@@ -89,7 +88,7 @@ size_t Arguments::length(size_t argument) {
 template <class T>
 T* Arguments::span(size_t argument, size_t length, size_t offset) {
   if (!ok()) return nullptr;
-  const View v = view(argument);
+  const View& v = view(argument);
   if (!v.is_array) {
     fail(Fault::kType, argument);
   } else if (v.type != type_of<T>()) {
@@ -108,11 +107,12 @@ T* Arguments::span(size_t argument, size_t length, size_t offset) {
 template <class T>
 T* Arguments::optional(size_t argument, size_t length) {
   if (!ok()) return nullptr;
-  napi_valuetype type = napi_undefined;
-  if (napi_typeof(env_, values_[argument], &type) != napi_ok || type == napi_undefined || type == napi_null) {
-    return nullptr;
+  const View& v = view(argument);
+  if (!v.is_array) {
+    napi_valuetype type = napi_undefined;
+    napi_typeof(env_, values_[argument], &type);
+    if (type == napi_undefined || type == napi_null) return nullptr;
   }
-  const View v = view(argument);
   if (v.is_array && v.type == type_of<T>() && v.length != length) {
     fail(Fault::kLength, argument);
     return nullptr;

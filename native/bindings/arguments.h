@@ -54,18 +54,19 @@ class Arguments {
     Role role = Role::kIn;
   };
   struct View {
-    bool is_array;
+    bool asked, is_array;
     napi_typedarray_type type;
     size_t length;
     void* data;
   };
-  View view(size_t argument) const;
+  const View& view(size_t argument);  // asked of napi once
   template <class T>
   static napi_typedarray_type type_of();
 
   napi_env env_;
   napi_value values_[kMost];
   Span spans_[kMost];
+  View views_[kMost] = {};
   double numbers_[24];
   int fault_ = 0;
 };

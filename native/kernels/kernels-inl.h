@@ -240,10 +240,29 @@ inline T guess_mean(const T* x, size_t stride, size_t pieces, size_t n) {
   return static_cast<T>(static_cast<double>(x[0]) + distance / static_cast<double>(used * length));
 }
 
+// One stretch of at most two vectors: no chains, no trust to test, two passes in double.
+template <class T>
+inline Moments moments_of_few(const T* x, size_t n, About origin) {
+  const size_t head = least(n, kLanes), tail = n - head;
+  const Vec<double> a = widen(Vec<T>::load_first(x, head));
+  const Vec<double> b = tail > 0 ? widen(Vec<T>::load_first(x + kLanes, tail)) : Vec<double>();
+  const double count = static_cast<double>(n), first = static_cast<double>(x[0]);
+  const auto distances = [=](double from) {
+    const Vec<double> center(from);
+    return Terms<double>{(a - center).keep_first(head), tail > 0 ? (b - center).keep_first(tail) : Vec<double>()};
+  };
+  if (origin == About::kZero) return {count, 0, 0, sum(a * a + b * b), 0};
+  Terms<double> d = distances(first);
+  const double mean = first + sum(d.a + d.b) / count;
+  d = distances(mean);
+  return about(mean, {sum(d.a + d.b), sum(d.a * d.a + d.b * d.b)}, count);
+}
+
 template <class T>
 Moments moments(const T* x, size_t stride, size_t pieces, size_t n, About origin) {
   const double count = static_cast<double>(pieces) * static_cast<double>(n);
   const bool narrow = sizeof(T) == sizeof(float);
+  if (pieces == 1 && n <= 2 * kLanes) return moments_of_few(x, n, origin);
   if (origin == About::kZero) {
     Sums s = deviations<T, T>(x, stride, pieces, n, T(0));
     if (narrow && !float_squares_hold(s.b, count)) s = deviations<double, T>(x, stride, pieces, n, 0.0);

@@ -25,7 +25,11 @@ template <class T>
 class Pass {
  public:
   Pass(const Kernels<T>& k, const Backward<T>& op)
-      : k_(k), op_(op), g_(op.g), sums_wanted_(op.dweight || op.dbias || (op.dx && !op.constant)) {}
+      : k_(k),
+        op_(op),
+        g_(op.g),
+        blocks_(op.g.run > 1 ? Blocks(op.g.outer, op.g.run, op.g.stride()) : Blocks(1, op.g.inner, 0)),
+        sums_wanted_(op.dweight || op.dbias || (op.dx && !op.constant)) {}
 
   Status run() {
     const bool alone = g_.elements() * 3 * sizeof(T) < kAloneBytes;
@@ -53,13 +57,12 @@ class Pass {
   // ---- a run of elements for each channel ----
 
   GradSums channel_sums(size_t begin, const Statistic& s, const parallel::Team& team, GradSums* units) const {
-    const Blocks blocks(g_.outer, g_.run, g_.stride());
     const T *dy = op_.dy + begin, *x = op_.x + begin;
     const bool careful = is_extreme(s);
     const Affine<T> f = x_hat_of<T>(s, careful);
     const auto unit_of = [&](size_t unit) {
       GradSums sums = {0, 0};
-      blocks.each(unit, [&](Blocks::Block b) {
+      blocks_.each(unit, [&](Blocks::Block b) {
         const GradSums part = k_.grad_sums(dy + b.offset, x + b.offset, g_.stride(), b.pieces, b.n, f.center, f.scale);
         sums.dy += part.dy;
         sums.dy_xhat += part.dy_xhat;
@@ -76,13 +79,13 @@ class Pass {
       all.dy += part.dy;
       all.dy_xhat += part.dy_xhat;
     };
-    if (team.size() > 1 && blocks.units() > 1) {
-      team.for_each(blocks.units(), 1, [&](size_t from, size_t to, size_t) {
+    if (team.size() > 1 && blocks_.units() > 1) {
+      team.for_each(blocks_.units(), 1, [&](size_t from, size_t to, size_t) {
         for (size_t u = from; u < to; u++) units[u] = unit_of(u);
       });
-      for (size_t u = 0; u < blocks.units(); u++) add(units[u]);
+      for (size_t u = 0; u < blocks_.units(); u++) add(units[u]);
     } else {
-      for (size_t u = 0; u < blocks.units(); u++) add(unit_of(u));
+      for (size_t u = 0; u < blocks_.units(); u++) add(unit_of(u));
     }
     // The kernel's xHat lacks the rest of the mean.
     if (!careful) all.dy_xhat -= s.rest * s.rstd * all.dy;
@@ -133,7 +136,7 @@ class Pass {
     const bool across = threads == 1 || items >= 2 * threads;
     const parallel::Team outside(!across || alone), inside(across);
     const Scratch<double> parts(sums_wanted_ ? g_.batch * 2 * g_.channels : 0);
-    const Scratch<GradSums> units(across ? 0 : Blocks(g_.outer, g_.run, g_.stride()).units());
+    const Scratch<GradSums> units(across ? 0 : blocks_.units());
     if (!parts.ok() || !units.ok()) return Status::kOutOfMemory;
     outside.for_each(items, outside.grain(items, g_.count() * 3 * sizeof(T)), [&](size_t from, size_t to, size_t) {
       for (size_t i = from; i < to; i++) one_statistic(i, parts.get(), inside, units.get());
@@ -179,10 +182,9 @@ class Pass {
     const Affine<T> x_hat = x_hat_of<T>(s, false);
     GradSums h = {0, 0};
     if (!op_.constant) {
-      const Blocks blocks(1, n, 0);
       const auto unit_of = [&](size_t unit) {
         GradSums sums = {0, 0};
-        blocks.each(unit, [&](Blocks::Block b) {
+        blocks_.each(unit, [&](Blocks::Block b) {
           if (careful) {
             for (size_t i = b.offset; i < b.offset + b.n; i++) {
               const double g = static_cast<double>(dy[i]) * static_cast<double>(weight(first + i));
@@ -198,13 +200,13 @@ class Pass {
         });
         return sums;
       };
-      const bool shared = team.size() > 1 && blocks.units() > 1;
+      const bool shared = team.size() > 1 && blocks_.units() > 1;
       if (shared) {
-        team.for_each(blocks.units(), 1, [&](size_t from, size_t to, size_t) {
+        team.for_each(blocks_.units(), 1, [&](size_t from, size_t to, size_t) {
           for (size_t u = from; u < to; u++) units[u] = unit_of(u);
         });
       }
-      for (size_t u = 0; u < blocks.units(); u++) {
+      for (size_t u = 0; u < blocks_.units(); u++) {
         const GradSums part = shared ? units[u] : unit_of(u);
         h.dy += part.dy;
         h.dy_xhat += part.dy_xhat;
@@ -232,7 +234,7 @@ class Pass {
     const bool across = team.size() == 1 || count >= 2 * team.size() || (!parameters && g_.batch >= 2 * team.size());
 
     const Scratch<double> parts(parameters ? count * 2 * g_.channels : 0);
-    const Scratch<GradSums> units(across ? 0 : Blocks(1, g_.inner, 0).units());
+    const Scratch<GradSums> units(across ? 0 : blocks_.units());
     if (!parts.ok() || !units.ok()) return Status::kOutOfMemory;
     for (size_t i = 0; parameters && i < count * 2 * g_.channels; i++) parts.get()[i] = 0;
 
@@ -402,6 +404,7 @@ class Pass {
   const Kernels<T>& k_;
   const Backward<T>& op_;
   const Geometry& g_;
+  const Blocks blocks_;  // of one channel's runs, or of one row
   const bool sums_wanted_;
 };
 

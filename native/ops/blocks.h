@@ -37,6 +37,9 @@ class Blocks {
     }
   }
 
+  size_t pieces() const { return pieces_; }
+  size_t length() const { return n_; }
+  size_t stride() const { return stride_; }
   size_t count() const { return count_; }
   size_t units() const { return ceil_div(count_, kUnit); }
   Block operator[](size_t i) const {

@@ -21,7 +21,7 @@ Affine<T> folded(const Statistic& s, T weight, T bias) {
 template <class T>
 class Forward {
  public:
-  Forward(const Kernels<T>& k, const Normalize<T>& op) : k_(k), op_(op), g_(op.g) {}
+  Forward(const Kernels<T>& k, const Normalize<T>& op) : k_(k), op_(op), g_(op.g), blocks_(row_blocks(op.g)) {}
 
   Status run() {
     const size_t bytes = g_.elements() * 2 * sizeof(T);
@@ -35,7 +35,7 @@ class Forward {
 
     const size_t workers = across ? threads : 1;
     const size_t cols = g_.columns() ? g_.stride() : 0;
-    const size_t units = op_.use_running ? 0 : g_.columns() ? ColumnBlocks(g_.outer, cols).units() : row_units(g_);
+    const size_t units = op_.use_running ? 0 : g_.columns() ? ColumnBlocks(g_.outer, cols).units() : blocks_.units();
     const Scratch<Statistic> own(op_.saved ? 0 : g_.statistics());
     const Scratch<double> column_units(cols * 4 * units * workers);
     const Scratch<Moments> moments((g_.columns() ? g_.groups : across ? 0 : units) * workers);
@@ -76,8 +76,7 @@ class Forward {
   void rows(size_t s, const parallel::Team& team, Moments* units) {
     const size_t begin = g_.begin(s);
     if (!op_.use_running) {
-      const Moments m =
-          reduce_rows(k_, op_.x + begin, g_.stride(), g_.outer, g_.inner, op_.rule.about, team, units);
+      const Moments m = reduce_rows(k_, op_.x + begin, blocks_, op_.rule.about, team, units);
       stats_[s] = statistic_of(m, op_.rule, op_.x + begin, g_.stride(), g_.outer, g_.inner);
     }
     const Statistic stat = stats_[s];
@@ -154,6 +153,7 @@ class Forward {
   const Kernels<T>& k_;
   const Normalize<T>& op_;
   const Geometry& g_;
+  const Blocks blocks_;
   Statistic* stats_ = nullptr;
 };
 

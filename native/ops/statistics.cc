@@ -105,25 +105,28 @@ bool extreme<float>(const Statistic& s, double n) {
 }
 
 template <class T>
-Moments reduce_rows(const Kernels<T>& k, const T* x, size_t stride, size_t pieces, size_t n, About about,
-                    const parallel::Team& team, Moments* units) {
-  const Blocks blocks(pieces, n, stride);
+Moments reduce_rows(const Kernels<T>& k, const T* x, const Blocks& blocks, About about, const parallel::Team& team,
+                    Moments* units) {
   const auto unit_of = [&](size_t unit) {
     Moments m = {0, 0, 0, 0, 0};
-    blocks.each(unit, [&](Blocks::Block b) { merge(m, k.moments(x + b.offset, stride, b.pieces, b.n, about)); });
+    blocks.each(unit, [&](Blocks::Block b) { merge(m, k.moments(x + b.offset, blocks.stride(), b.pieces, b.n, about)); });
     return m;
   };
-  Cascade all;
-  if (team.size() > 1 && blocks.units() > 1) {
-    team.for_each(blocks.units(), 1, [&](size_t begin, size_t end, size_t) {
-      for (size_t u = begin; u < end; u++) units[u] = unit_of(u);
-    });
-    for (size_t u = 0; u < blocks.units(); u++) all.push(units[u]);
+  Moments m;
+  if (blocks.units() == 1) {
+    m = unit_of(0);
   } else {
-    for (size_t u = 0; u < blocks.units(); u++) all.push(unit_of(u));
+    const bool shared = team.size() > 1;
+    if (shared) {
+      team.for_each(blocks.units(), 1, [&](size_t begin, size_t end, size_t) {
+        for (size_t u = begin; u < end; u++) units[u] = unit_of(u);
+      });
+    }
+    Cascade all;
+    for (size_t u = 0; u < blocks.units(); u++) all.push(shared ? units[u] : unit_of(u));
+    m = all.finish();
   }
-  Moments m = all.finish();
-  mend_mean(m, x, stride, pieces, n);
+  mend_mean(m, x, blocks.stride(), blocks.pieces(), blocks.length());
   return m;
 }
 
@@ -177,10 +180,11 @@ Status all_moments(const Kernels<T>& k, const Geometry& g, const T* x, About abo
     }
     return Status::kOk;
   }
-  const Scratch<Moments> units(row_units(g));
+  const Blocks blocks = row_blocks(g);
+  const Scratch<Moments> units(blocks.units());
   if (!units.ok()) return Status::kOutOfMemory;
   for (size_t s = 0; s < g.statistics(); s++) {
-    out[s] = reduce_rows(k, x + g.begin(s), g.stride(), g.outer, g.inner, about, team, units.get());
+    out[s] = reduce_rows(k, x + g.begin(s), blocks, about, team, units.get());
   }
   return Status::kOk;
 }
@@ -207,8 +211,8 @@ void update_running(const Geometry& g, const Statistic* stats, double momentum, 
 #define SIMDNORM_INSTANTIATE(T)                                                                                    \
   template Statistic statistic_of<T>(const Moments&, const Rule&, const T*, size_t, size_t, size_t);               \
   template Statistic statistic_of_running<T>(T, T, const Rule&);                                                   \
-  template Moments reduce_rows<T>(const Kernels<T>&, const T*, size_t, size_t, size_t, About,                      \
-                                  const parallel::Team&, Moments*);                                                \
+  template Moments reduce_rows<T>(const Kernels<T>&, const T*, const Blocks&, About, const parallel::Team&,        \
+                                  Moments*);                                                                       \
   template void reduce_columns<T>(const Kernels<T>&, const T*, const Geometry&, const Rule&,                       \
                                   const parallel::Team&, double*, Moments*);                                       \
   template Status all_moments<T>(const Kernels<T>&, const Geometry&, const T*, About, Moments*);                   \

@@ -44,11 +44,11 @@ Statistic statistic_of_running(T mean, T var, const Rule& rule);
 template <class T>
 bool extreme(const Statistic& s, double n);
 
-// Moments of `pieces` stretches of n elements.
+// Moments of the stretches that `blocks` cuts. `units` holds a Moments for each unit, unless the team is one.
 template <class T>
-Moments reduce_rows(const Kernels<T>& k, const T* x, size_t stride, size_t pieces, size_t n, About about,
-                    const parallel::Team& team, Moments* units);
-inline size_t row_units(const Geometry& g) { return Blocks(g.outer, g.inner, g.stride()).units(); }
+Moments reduce_rows(const Kernels<T>& k, const T* x, const Blocks& blocks, About about, const parallel::Team& team,
+                    Moments* units);
+inline Blocks row_blocks(const Geometry& g) { return Blocks(g.outer, g.inner, g.stride()); }
 
 // The columns of an [outer][groups * inner] matrix: blocks of about 32 KiB of whole rows.
 class ColumnBlocks {

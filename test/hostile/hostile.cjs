@@ -48,7 +48,8 @@ function guarded(Kind, length) {
 function make(Kind, length, how = below(4)) {
   if (how === 1) return guarded(Kind, length);
   if (how === 2) return new Kind(new SharedArrayBuffer(length * Kind.BYTES_PER_ELEMENT));
-  if (how === 3) return new Kind(new ArrayBuffer((length + 7) * Kind.BYTES_PER_ELEMENT), 3 * Kind.BYTES_PER_ELEMENT, length);
+  if (how === 3)
+    return new Kind(new ArrayBuffer((length + 7) * Kind.BYTES_PER_ELEMENT), 3 * Kind.BYTES_PER_ELEMENT, length);
   return new Kind(length);
 }
 function filled(Kind, length) {
@@ -70,10 +71,34 @@ function shrink(x) {
 }
 
 const hostileValues = () => [
-  undefined, null, true, 3, NaN, 'x', 10n, Symbol('s'), [], {}, () => {}, new DataView(new ArrayBuffer(64)), new ArrayBuffer(64),
-  new Proxy(new Float32Array(64), {}), Object.create(Float32Array.prototype), new Int32Array(64), new Uint8Array(64),
-  new BigInt64Array(8), new Uint8ClampedArray(8), new (class extends Float32Array { get length() { return 1e9; } })(3),
-  { data: new Float32Array(4), shape: 'ab' }, { length: 3 }, new Date(), /x/,
+  undefined,
+  null,
+  true,
+  3,
+  NaN,
+  'x',
+  10n,
+  Symbol('s'),
+  [],
+  {},
+  () => {},
+  new DataView(new ArrayBuffer(64)),
+  new ArrayBuffer(64),
+  new Proxy(new Float32Array(64), {}),
+  Object.create(Float32Array.prototype),
+  new Int32Array(64),
+  new Uint8Array(64),
+  new BigInt64Array(8),
+  new Uint8ClampedArray(8),
+  new (class extends Float32Array {
+    get length() {
+      return 1e9;
+    }
+  })(3),
+  { data: new Float32Array(4), shape: 'ab' },
+  { length: 3 },
+  new Date(),
+  /x/,
 ];
 
 // ---- behind the facade ----
@@ -101,11 +126,19 @@ function forwardCall(Kind, g) {
   return {
     name: 'forward',
     args: [
-      block, filled(Kind, size), make(Kind, size), optional(channels), optional(channels),
+      block,
+      filled(Kind, size),
+      make(Kind, size),
+      optional(channels),
+      optional(channels),
       random() < 0.3 && !running ? null : make(Float64Array, batch * groups * 5),
-      running ? filled(Kind, groups) : null, running ? filled(Kind, groups) : null,
+      running ? filled(Kind, groups) : null,
+      running ? filled(Kind, groups) : null,
     ],
-    offsets: [[6, 1], [7, 2]],
+    offsets: [
+      [6, 1],
+      [7, 2],
+    ],
   };
 }
 
@@ -113,15 +146,34 @@ function backwardCall(Kind, g) {
   const [batch, outer, groups, inner, , channels] = g;
   const size = batch * outer * groups * inner;
   const saved = make(Float64Array, batch * groups * 5);
-  addon.forward(new Float64Array([...g, 0, 0, 0, 1e-5, 0, 0]), filled(Kind, size), new Kind(size), null, null, saved, null, null);
+  addon.forward(
+    new Float64Array([...g, 0, 0, 0, 1e-5, 0, 0]),
+    filled(Kind, size),
+    new Kind(size),
+    null,
+    null,
+    saved,
+    null,
+    null,
+  );
   const optional = (n) => (random() < 0.3 ? null : filled(Kind, n));
   return {
     name: 'backward',
     args: [
-      new Float64Array([...g, 0, 0, 0, 0, 0, pick([0, 1, 4])]), filled(Kind, size), filled(Kind, size), make(Kind, size),
-      optional(channels), saved, optional(channels), optional(channels),
+      new Float64Array([...g, 0, 0, 0, 0, 0, pick([0, 1, 4])]),
+      filled(Kind, size),
+      filled(Kind, size),
+      make(Kind, size),
+      optional(channels),
+      saved,
+      optional(channels),
+      optional(channels),
     ],
-    offsets: [[8, 1], [6, 2], [7, 3]],
+    offsets: [
+      [8, 1],
+      [6, 2],
+      [7, 3],
+    ],
   };
 }
 
@@ -166,7 +218,18 @@ function corrupt(call) {
     case 4: {
       const [slot, of] = pick(offsets.length ? offsets : [[0, 0]]);
       if (!offsets.length) return false;
-      args[0][slot] = pick([1, 0.5, -1, NaN, Infinity, 2 ** 32, 2 ** 53, 2 ** 64, args[of].length, args[of].length + 1]);
+      args[0][slot] = pick([
+        1,
+        0.5,
+        -1,
+        NaN,
+        Infinity,
+        2 ** 32,
+        2 ** 53,
+        2 ** 64,
+        args[of].length,
+        args[of].length + 1,
+      ]);
       return true;
     }
     case 5: {
@@ -195,9 +258,13 @@ function corrupt(call) {
   }
 }
 
-const isArray = (a) => ArrayBuffer.isView(a) && !(a instanceof DataView) && Object.getPrototypeOf(a.constructor ?? Object).name === 'TypedArray';
+const isArray = (a) =>
+  ArrayBuffer.isView(a) &&
+  !(a instanceof DataView) &&
+  Object.getPrototypeOf(a.constructor ?? Object).name === 'TypedArray';
 const snapshot = (args) => args.map((a) => (isArray(a) ? (a.length ? Array.from(a) : []) : null));
-const equal = (a, b) => a === b || (a !== null && b !== null && a.length === b.length && a.every((v, i) => Object.is(v, b[i])));
+const equal = (a, b) =>
+  a === b || (a !== null && b !== null && a.length === b.length && a.every((v, i) => Object.is(v, b[i])));
 
 const tally = { native: 0, corrupted: 0, refused: 0, accepted: 0, facade: 0, thrown: 0, returned: 0 };
 
@@ -234,11 +301,16 @@ const classes = [
   () => [new lib.LayerNorm(1 + below(5), { dtype: pick(['float32', 'float64']) }), 1 + below(3)],
   () => [new lib.RMSNorm([1 + below(3), 1 + below(3)], { dtype: pick(['float32', 'float64']) }), 2 + below(2)],
 ];
-const options = () => ({ dtype: pick(['float32', 'float64']), affine: random() < 0.7, momentum: pick([0.1, null, 0, 1]) });
+const options = () => ({
+  dtype: pick(['float32', 'float64']),
+  affine: random() < 0.7,
+  momentum: pick([0.1, null, 0, 1]),
+});
 
 function goodShape(layer, rank) {
   const shape = Array.from({ length: rank }, () => 1 + below(6));
-  if (layer.normalizedShape) shape.splice(Math.max(0, rank - layer.normalizedShape.length), rank, ...layer.normalizedShape);
+  if (layer.normalizedShape)
+    shape.splice(Math.max(0, rank - layer.normalizedShape.length), rank, ...layer.normalizedShape);
   else shape[1] = layer.numFeatures ?? layer.numChannels;
   return shape;
 }
@@ -257,12 +329,32 @@ function hostileTensor(layer, shape) {
     () => ({ data: good(), shape: shape.map(() => pick([NaN, -1, 1.5, '3', 2 ** 53, Infinity, null])) }),
     () => ({ data: detach(good()), shape }),
     () => ({ data: shrink(filled(Kind, size + 1)), shape }),
-    () => { const t = new lib.Tensor(good(), shape); detach(t.data); return t; },
+    () => {
+      const t = new lib.Tensor(good(), shape);
+      detach(t.data);
+      return t;
+    },
     () => ({ data: good(), shape, strides: shape.map(() => pick([0, 1, -1, 1e9, NaN, size])) }),
     () => ({ data: good(), shape, offset: pick([1, -1, NaN, size, 2 ** 40, 0.5]) }),
     () => ({ data: Kind === Float32Array ? new Float64Array(size) : new Float32Array(size), shape }),
-    () => ({ get data() { return good(); }, get shape() { throw new TypeError('a getter'); } }),
-    () => { const data = good(); return { data, get shape() { detach(data); return shape; } }; },
+    () => ({
+      get data() {
+        return good();
+      },
+      get shape() {
+        throw new TypeError('a getter');
+      },
+    }),
+    () => {
+      const data = good();
+      return {
+        data,
+        get shape() {
+          detach(data);
+          return shape;
+        },
+      };
+    },
     () => ({ data: new Uint8Array(size), shape }),
     () => ({ data: good(), shape }),
     () => new lib.Tensor(good(), shape),
@@ -271,7 +363,14 @@ function hostileTensor(layer, shape) {
 
 const layerState = (layer) => {
   const of = (t) => (t ? Array.from(t.data) : null);
-  return [of(layer.weight), of(layer.bias), of(layer.runningMean), of(layer.runningVar), of(layer.weight?.grad), of(layer.bias?.grad)];
+  return [
+    of(layer.weight),
+    of(layer.bias),
+    of(layer.runningMean),
+    of(layer.runningVar),
+    of(layer.weight?.grad),
+    of(layer.bias?.grad),
+  ];
 };
 
 let current = pick(classes)();
@@ -284,15 +383,35 @@ function facadeRound() {
   tally.facade++;
   try {
     const x = hostileTensor(layer, shape);
-    const outs = [undefined, undefined, pick(hostileValues()), new Float32Array(count(shape)), detach(new Float32Array(8)), x, x?.data];
-    const opts = pick([undefined, {}, { out: pick(outs) }, { context: pick([layer.context(), {}, null]) }, { saveInput: pick(['copy', 'x']) }, 5, { ot: 1 }]);
+    const outs = [
+      undefined,
+      undefined,
+      pick(hostileValues()),
+      new Float32Array(count(shape)),
+      detach(new Float32Array(8)),
+      x,
+      x?.data,
+    ];
+    const opts = pick([
+      undefined,
+      {},
+      { out: pick(outs) },
+      { context: pick([layer.context(), {}, null]) },
+      { saveInput: pick(['copy', 'x']) },
+      5,
+      { ot: 1 },
+    ]);
     pick([
       () => layer.forward(x, opts),
       () => layer.forward(x, opts),
       () => lib.noGrad(() => layer.forward(x, opts)),
       () => layer.backward(x, opts),
       () => layer.train(pick([true, false, 1, 'no', undefined])),
-      () => new lib.BatchNorm1d(pick([3, -1, NaN, '3', 1.5, null]), pick([undefined, null, 5, { eps: NaN }, { eps: '1' }, { momentum: 'x' }, { afine: true }, { affine: 1 }])),
+      () =>
+        new lib.BatchNorm1d(
+          pick([3, -1, NaN, '3', 1.5, null]),
+          pick([undefined, null, 5, { eps: NaN }, { eps: '1' }, { momentum: 'x' }, { afine: true }, { affine: 1 }]),
+        ),
       () => new lib.GroupNorm(pick([0, 3, -1, NaN]), pick([4, NaN, null])),
       () => new lib.LayerNorm(pick([[], [-1], 'x', NaN, [1.5], null, { length: 2 }])),
     ])();
@@ -310,7 +429,8 @@ function facadeRound() {
 }
 
 for (let i = 0; i < calls; i++) {
-  if (i % 997 === 0) addon.isaUse(pick([...lib.isa.supported.keys()].map((k) => lib.isa.all.indexOf(lib.isa.supported[k]))));
+  if (i % 997 === 0)
+    addon.isaUse(pick([...lib.isa.supported.keys()].map((k) => lib.isa.all.indexOf(lib.isa.supported[k]))));
   if (random() < 0.65) nativeRound();
   else facadeRound();
 }

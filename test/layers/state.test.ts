@@ -34,10 +34,16 @@ describe('String(layer) is as torch prints it', () => {
       new BatchNorm3d(1, { momentum: 1, trackRunningStats: false, bias: false }),
       'BatchNorm3d(1, eps=1e-05, momentum=1.0, affine=True, bias=False, track_running_stats=False)',
     ],
-    [new InstanceNorm1d(3), 'InstanceNorm1d(3, eps=1e-05, momentum=0.1, affine=False, bias=False, track_running_stats=False)'],
+    [
+      new InstanceNorm1d(3),
+      'InstanceNorm1d(3, eps=1e-05, momentum=0.1, affine=False, bias=False, track_running_stats=False)',
+    ],
     [new GroupNorm(2, 6), 'GroupNorm(2, 6, eps=1e-05, affine=True, bias=True)'],
     [new LayerNorm([5, 6], { eps: 1e-6 }), 'LayerNorm((5, 6), eps=1e-06, elementwise_affine=True, bias=True)'],
-    [new LayerNorm(5, { elementwiseAffine: false }), 'LayerNorm((5,), eps=1e-05, elementwise_affine=False, bias=False)'],
+    [
+      new LayerNorm(5, { elementwiseAffine: false }),
+      'LayerNorm((5,), eps=1e-05, elementwise_affine=False, bias=False)',
+    ],
     [new RMSNorm(5), 'RMSNorm((5,), eps=None, elementwise_affine=True)'],
     [new RMSNorm(5, { eps: 1.5e-12 }), 'RMSNorm((5,), eps=1.5e-12, elementwise_affine=True)'],
     [
@@ -61,21 +67,32 @@ describe('defaults', () => {
   });
   it('InstanceNorm starts without parameters and statistics', () => {
     const layer = new InstanceNorm2d(3);
-    expect([layer.weight, layer.bias, layer.runningMean, layer.runningVar, layer.numBatchesTracked]).toEqual(Array(5).fill(null));
+    expect([layer.weight, layer.bias, layer.runningMean, layer.runningVar, layer.numBatchesTracked]).toEqual(
+      Array(5).fill(null),
+    );
   });
   it('reset brings the start back', () => {
     const bn = new BatchNorm1d(2);
-    bn.forward([[1, 2], [3, 4]]);
+    bn.forward([
+      [1, 2],
+      [3, 4],
+    ]);
     data(bn.weight).fill(7);
     bn.resetRunningStats();
-    expect([...data(bn.runningMean), ...data(bn.runningVar), bn.numBatchesTracked, data(bn.weight)[0]]).toEqual([0, 0, 1, 1, 0, 7]);
+    expect([...data(bn.runningMean), ...data(bn.runningVar), bn.numBatchesTracked, data(bn.weight)[0]]).toEqual([
+      0, 0, 1, 1, 0, 7,
+    ]);
     bn.resetParameters();
     expect(data(bn.weight)[0]).toBe(1);
   });
 });
 
 describe('running statistics', () => {
-  const x = tensor([[1, 10], [2, 20], [6, 60]]);
+  const x = tensor([
+    [1, 10],
+    [2, 20],
+    [6, 60],
+  ]);
   it('take the unbiased variance, a tenth at a time', () => {
     const bn = new BatchNorm1d(2);
     bn.forward(x);
@@ -157,7 +174,9 @@ describe('backward', () => {
       expectSameBits('dx of the first', data(layer.backward(dy, { context: a })), first[0]!);
       layer.parameters().forEach((p, i) => {
         const sum = first[i + 1]!.map((v, k) => v + second[i + 1]![k]!);
-        data(p.grad).forEach((v, k) => expect(Math.abs(v - sum[k]!)).toBeLessThanOrEqual(1e-4 * (1 + Math.abs(sum[k]!))));
+        data(p.grad).forEach((v, k) =>
+          expect(Math.abs(v - sum[k]!)).toBeLessThanOrEqual(1e-4 * (1 + Math.abs(sum[k]!))),
+        );
       });
     },
   );
@@ -178,7 +197,16 @@ describe('backward', () => {
 
   it('zeroGrad forgets, requiresGrad and freeze leave grad alone, dx is the same', () => {
     const bn = new BatchNorm1d(2);
-    const [x, dy] = [tensor([[1, 2], [3, 5]]), tensor([[1, -2], [0.5, 3]])];
+    const [x, dy] = [
+      tensor([
+        [1, 2],
+        [3, 5],
+      ]),
+      tensor([
+        [1, -2],
+        [0.5, 3],
+      ]),
+    ];
     bn.forward(x);
     const dx = bn.backward(dy).toArray();
     expect(bn.weight!.grad).not.toBeNull();
@@ -206,7 +234,10 @@ describe('backward', () => {
 
   it('eval alone does not stop gradients, noGrad does', () => {
     const bn = new BatchNorm1d(2).eval();
-    const x = tensor([[1, 2], [3, 5]]);
+    const x = tensor([
+      [1, 2],
+      [3, 5],
+    ]);
     bn.forward(x);
     expect(bn.backward(x).shape).toEqual([2, 2]);
     noGrad(() => bn.forward(x));
@@ -218,7 +249,11 @@ describe('noGrad', () => {
   it('nests, returns what its function returns, and ends with an error thrown in it', () => {
     expect(isGradEnabled()).toBe(true);
     expect(noGrad(() => noGrad(() => isGradEnabled()))).toBe(false);
-    expect(() => noGrad(() => { throw new Error('inside'); })).toThrow('inside');
+    expect(() =>
+      noGrad(() => {
+        throw new Error('inside');
+      }),
+    ).toThrow('inside');
     expect(isGradEnabled()).toBe(true);
   });
   it('refuses a function that returns a promise', () => {
@@ -234,8 +269,17 @@ describe('inputs and outputs', () => {
   it.each([
     ['{data, shape}', { data: plain, shape: [2, 3] }],
     ['{data, dims} of onnxruntime', { data: plain, dims: [2, 3], type: 'float32' }],
-    ['{data, shape, stride, offset} of ndarray', { data: new Float32Array([9, 1, 4, 2, 5, 3, 7]), shape: [2, 3], stride: [1, 2], offset: 1 }],
-    ['nested arrays', [[1, 2, 3], [4, 5, 7]]],
+    [
+      '{data, shape, stride, offset} of ndarray',
+      { data: new Float32Array([9, 1, 4, 2, 5, 3, 7]), shape: [2, 3], stride: [1, 2], offset: 1 },
+    ],
+    [
+      'nested arrays',
+      [
+        [1, 2, 3],
+        [4, 5, 7],
+      ],
+    ],
     ['a tensor with strides', new Tensor(new Float32Array([1, 4, 2, 5, 3, 7]), [3, 2]).permute(1, 0)],
   ])('%s', (_, input) => expect(new LayerNorm(3).forward(input as never).toArray()).toEqual(expected));
 
@@ -271,7 +315,10 @@ describe('Module and Sequential', () => {
   class Double extends Module {
     factor = new Parameter(new Float32Array([2]), [1]);
     override forward(x: Tensor): Tensor {
-      return new Tensor(data(x).map((v) => v * 2), x.shape);
+      return new Tensor(
+        data(x).map((v) => v * 2),
+        x.shape,
+      );
     }
     override backward(dy: Tensor): Tensor {
       return this.forward(dy);
@@ -280,7 +327,13 @@ describe('Module and Sequential', () => {
   it('runs its parts forward and backward in reverse, with dotted names, each parameter once', () => {
     const shared = new LayerNorm(3);
     const net = new Sequential(shared, new Double(), new Sequential(shared, new BatchNorm1d(3)));
-    expect(net.namedParameters().map(([name]) => name)).toEqual(['0.weight', '0.bias', '1.factor', '2.1.weight', '2.1.bias']);
+    expect(net.namedParameters().map(([name]) => name)).toEqual([
+      '0.weight',
+      '0.bias',
+      '1.factor',
+      '2.1.weight',
+      '2.1.bias',
+    ]);
     expect(net.parameters()).toHaveLength(5);
     net.eval();
     expect([shared.training, net.training]).toEqual([false, false]);

@@ -20,6 +20,7 @@ __attribute__((format(printf, 4, 5))) inline bool fail(const char* file, int lin
   vprintf(format, arguments);
   va_end(arguments);
   printf("\n");
+  fflush(stdout);  // the next case may crash
   return false;
 }
 

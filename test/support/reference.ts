@@ -37,7 +37,11 @@ export function reference(q: Question, dy?: ArrayLike<number>): Answer {
   const [batch, outer, groups, inner, run, channels] = q.geometry;
   const n = outer * inner;
   const [y, dx] = [new Float64Array(q.x.length), new Float64Array(q.x.length)];
-  const [mean, variance, rstd] = [0, 0, 0].map(() => new Float64Array(batch * groups)) as [Float64Array, Float64Array, Float64Array];
+  const [mean, variance, rstd] = [0, 0, 0].map(() => new Float64Array(batch * groups)) as [
+    Float64Array,
+    Float64Array,
+    Float64Array,
+  ];
   const [dweight, dbias] = [new Float64Array(channels), new Float64Array(channels)];
   for (let s = 0; s < batch * groups; s++) {
     const members: number[] = [];

@@ -142,7 +142,13 @@ const arrays = { float32: Float32Array, float64: Float64Array };
 let nextSeed = 1;
 
 /** Seeded values of the right dtype: the oracle gets exactly what the layer gets. */
-export function values(size: number, dtype: Dtype, mean = 0, spread = 1, seed = nextSeed++): Float32Array | Float64Array {
+export function values(
+  size: number,
+  dtype: Dtype,
+  mean = 0,
+  spread = 1,
+  seed = nextSeed++,
+): Float32Array | Float64Array {
   return new arrays[dtype](generate({ seed, dist: 'bell', a: mean, b: spread }, [size]).values);
 }
 

@@ -45,7 +45,10 @@ export function tolerances(q: Question, answer: Answer, dy: ArrayLike<number>, d
 /** Distance in units in the last place of `dtype`, for messages and tables. */
 export function ulps(actual: number, expected: number, dtype: Dtype): number {
   if (actual === expected || (Number.isNaN(actual) && Number.isNaN(expected))) return 0;
-  const exponent = Math.max(Math.floor(Math.log2(Math.abs(expected) || Number.MIN_VALUE)), dtype === 'float32' ? -126 : -1022);
+  const exponent = Math.max(
+    Math.floor(Math.log2(Math.abs(expected) || Number.MIN_VALUE)),
+    dtype === 'float32' ? -126 : -1022,
+  );
   return Math.abs(actual - expected) / 2 ** (exponent - (dtype === 'float32' ? 23 : 52));
 }
 
@@ -57,7 +60,8 @@ export function expectClose(
   allowed: number,
   dtype: Dtype,
 ): void {
-  if (actual.length !== expected.length) throw new Error(`${what}: ${actual.length} elements, expected ${expected.length}`);
+  if (actual.length !== expected.length)
+    throw new Error(`${what}: ${actual.length} elements, expected ${expected.length}`);
   let worst = -1;
   let most = allowed;
   for (let i = 0; i < expected.length; i++) {
@@ -68,14 +72,18 @@ export function expectClose(
   }
   if (worst < 0) return;
   const [a, e] = [actual[worst]!, expected[worst]!];
-  throw new Error(`${what}[${worst}]: got ${a}, expected ${e}, off by ${most} (${ulps(a, e, dtype)} ulp), allowed ${allowed}`);
+  throw new Error(
+    `${what}[${worst}]: got ${a}, expected ${e}, off by ${most} (${ulps(a, e, dtype)} ulp), allowed ${allowed}`,
+  );
 }
 
 /** Throws unless the bits are the same; all NaNs are one, -0 is not 0. */
 export function expectSameBits(what: string, actual: ArrayLike<number>, expected: ArrayLike<number>): void {
-  if (actual.length !== expected.length) throw new Error(`${what}: ${actual.length} elements, expected ${expected.length}`);
+  if (actual.length !== expected.length)
+    throw new Error(`${what}: ${actual.length} elements, expected ${expected.length}`);
   const same = Object.is;
   for (let i = 0; i < expected.length; i++) {
-    if (!same(actual[i], expected[i])) throw new Error(`${what}[${i}]: got ${actual[i]}, expected exactly ${expected[i]}`);
+    if (!same(actual[i], expected[i]))
+      throw new Error(`${what}[${i}]: got ${actual[i]}, expected exactly ${expected[i]}`);
   }
 }

@@ -1,0 +1,440 @@
+// normalize(), backward() and all_moments() for every kind of geometry: near a plain double reference; the same bits for
+// every number of threads and every instruction set, in place, and whatever the caller's floating-point mode is.
+//
+//   ops_test --digest    one hash for each instruction set over all outputs, to compare machines by
+#include <float.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "native/dispatch/dispatch.h"
+#include "native/ops/backward.h"
+#include "native/ops/normalize.h"
+#include "test/native/check.h"
+#include "test/native/data.h"
+
+using namespace simdnorm;
+using test::Kind;
+using test::Values;
+
+namespace {
+
+// ---- problems ----
+
+struct Layer {
+  const char* name;
+  Geometry g;
+};
+
+// Dimensions pairwise different; the second of each kind is worth waking helpers for.
+const Layer kLayers[] = {
+    {"rows by channel", {1, 5, 3, 77, 77, 3}},
+    {"rows by channel, long", {1, 3, 2, 40000, 40000, 2}},
+    {"rows by channel, short and many", {1, 700, 5, 19, 19, 5}},
+    {"rows by channel, batch", {4, 1, 3, 50, 50, 3}},
+    {"rows by channel, group", {3, 1, 2, 105, 35, 6}},
+    {"rows by channel, group, long", {2, 1, 3, 30000, 10000, 9}},
+    {"rows by element", {7, 1, 1, 130, 1, 130}},
+    {"rows by element, long", {2, 1, 1, 70001, 1, 70001}},
+    {"rows by element, many", {3000, 1, 1, 33, 1, 33}},
+    {"rows by element, group", {5, 1, 3, 4, 1, 12}},
+    {"columns", {1, 300, 17, 1, 1, 17}},
+    {"columns, tall", {1, 20000, 5, 1, 1, 5}},
+    {"columns, batch", {16, 900, 11, 1, 1, 11}},
+    {"columns, one row", {6, 1, 5, 1, 1, 5}},
+    {"grouped columns", {3, 130, 4, 5, 1, 20}},
+    {"grouped columns, tall", {2, 2000, 3, 7, 1, 21}},
+};
+bool is_large(const Geometry& g) { return g.elements() > 30000; }
+
+struct Variant {
+  const char* name;
+  About about;
+  bool running, weight, bias;
+};
+const Variant kVariants[] = {
+    {"affine", About::kMean, false, true, true},    {"plain", About::kMean, false, false, false},
+    {"bias", About::kMean, false, false, true},     {"about 0", About::kZero, false, true, false},
+    {"about 0, plain", About::kZero, false, false, false}, {"running", About::kMean, true, true, true},
+};
+
+// Data times 2^exponent, beyond what the kernels' arithmetic can square.
+template <class T>
+constexpr int kVast = sizeof(T) == sizeof(float) ? 112 : 520;
+
+template <class T>
+struct Problem {
+  Layer layer;
+  Variant variant;
+  Kind kind;
+  int exponent;
+  double eps;
+  std::vector<T> x, dy, weight, bias, running_mean, running_var;
+
+  Problem(const Layer& layer, const Variant& variant, Kind kind, int exponent)
+      : layer(layer), variant(variant), kind(kind), exponent(exponent), eps(exponent == 0 ? 1e-5 : 0) {
+    const Geometry& g = layer.g;
+    test::Random random(g.elements() + static_cast<size_t>(kind));
+    for (size_t i = 0; i < g.elements(); i++) {
+      x.push_back(static_cast<T>(ldexp(static_cast<double>(test::make<T>(kind, i, g.elements(), random)), exponent)));
+      dy.push_back(static_cast<T>(random.normal()));
+    }
+    for (size_t c = 0; c < g.channels; c++) {
+      weight.push_back(static_cast<T>(1 + random.normal() / 4));
+      bias.push_back(static_cast<T>(random.normal()));
+    }
+    for (size_t s = 0; s < g.groups; s++) {
+      running_mean.push_back(static_cast<T>(random.normal()));
+      running_var.push_back(static_cast<T>(0.5 + random.uniform()));
+    }
+  }
+  const char* label(char* text) const {
+    snprintf(text, 200, "%s %s, %s, %s data * 2^%d", sizeof(T) == 4 ? "float" : "double", layer.name, variant.name,
+             test::name(kind), exponent);
+    return text;
+  }
+};
+
+// f(problem). Large geometries have fewer kinds of data and variants: those whose blocks go different ways.
+template <class T, class F>
+void each_problem(F f) {
+  for (const Layer& layer : kLayers) {
+    for (const Variant& variant : kVariants) {
+      if (is_large(layer.g) && !variant.weight) continue;
+      for (size_t i = 0; i < static_cast<size_t>(Kind::kCount); i++) {
+        const Kind kind = static_cast<Kind>(i);
+        if (is_large(layer.g) && kind != Kind::kOrdinary && kind != Kind::kOutlier) continue;
+        f(Problem<T>(layer, variant, kind, 0));
+      }
+      if (variant.running) continue;
+      f(Problem<T>(layer, variant, Kind::kOrdinary, kVast<T>));
+      if (!is_large(layer.g)) f(Problem<T>(layer, variant, Kind::kOrdinary, -kVast<T>));
+    }
+  }
+}
+
+// ---- running them ----
+
+template <class T>
+struct Result {
+  std::vector<T> y, dx, dweight, dbias, running_mean, running_var;
+  std::vector<Statistic> saved;
+  std::vector<Moments> moments;
+
+  Values values() const {
+    Values out;
+    for (const std::vector<T>* part : {&y, &dx, &dweight, &dbias, &running_mean, &running_var}) {
+      for (const T v : *part) out.push_back(static_cast<double>(v));
+    }
+    for (const Statistic& s : saved) out.insert(out.end(), {s.mean, s.rest, s.var, s.rstd, s.scale});
+    for (const Moments& m : moments) out.insert(out.end(), {m.count, m.mean, m.mean_low, m.m2, m.m2_low});
+    return out;
+  }
+};
+
+enum class Place { kApart, kOverX, kOverDy };
+
+template <class T>
+Result<T> run(size_t isa, const Problem<T>& p, Place place = Place::kApart) {
+  const Kernels<T>& k = dispatch::table(isa).of(T());
+  const Geometry& g = p.layer.g;
+  Result<T> r;
+  r.y = place == Place::kOverX ? p.x : std::vector<T>(g.elements());
+  r.dx = place == Place::kOverX ? p.x : place == Place::kOverDy ? p.dy : std::vector<T>(g.elements());
+  r.dweight.resize(g.channels, T(1));  // added to
+  r.dbias.resize(g.channels, T(2));
+  r.running_mean = p.running_mean;
+  r.running_var = p.running_var;
+  r.saved.resize(g.statistics());
+  r.moments.resize(g.statistics());
+  const T* weight = p.variant.weight ? p.weight.data() : nullptr;
+
+  Normalize<T> forward;
+  forward.g = g;
+  forward.rule = {p.eps, p.variant.about, true};
+  forward.x = place == Place::kOverX ? r.y.data() : p.x.data();
+  forward.y = r.y.data();
+  forward.weight = weight;
+  forward.bias = p.variant.bias ? p.bias.data() : nullptr;
+  forward.saved = r.saved.data();
+  forward.use_running = p.variant.running;
+  forward.momentum = 0.25;
+  forward.running_mean = r.running_mean.data();
+  forward.running_var = r.running_var.data();
+  CHECK(normalize(k, forward) == Status::kOk);
+
+  Backward<T> back;
+  back.g = g;
+  back.about = p.variant.about;
+  back.constant = p.variant.running;
+  back.dy = place == Place::kOverDy ? r.dx.data() : p.dy.data();
+  back.x = place == Place::kOverX ? r.dx.data() : p.x.data();
+  back.dx = r.dx.data();
+  back.weight = weight;
+  back.saved = r.saved.data();
+  back.dweight = r.dweight.data();
+  back.dbias = r.dbias.data();
+  CHECK(backward(k, back) == Status::kOk);
+  CHECK(all_moments(k, g, p.x.data(), p.variant.about, r.moments.data()) == Status::kOk);
+  return r;
+}
+
+// ---- the reference ----
+
+// The worst error of each output, in units of what it may be. Two passes in double over one statistic after the other,
+// on data brought back from 2^exponent.
+template <class T>
+double worst(const Problem<T>& p, const Result<T>& r) {
+  const Geometry& g = p.layer.g;
+  const double n = static_cast<double>(g.count()), unit = ldexp(1, -p.exponent);
+  // A few dozen roundings in T (see kernels_test.cc); n of them in the reference.
+  const double bound = 32 * static_cast<double>(std::numeric_limits<T>::epsilon()) + n * DBL_EPSILON;
+  // The mean of double denormals is rounded to one of them, and xHat has that error times rstd, up to 1 / sqrt(eps).
+  const double least = 320 * static_cast<double>(std::numeric_limits<T>::denorm_min());
+  double most = 0;
+  const auto compare = [&](double got, double want, double size) {
+    const double error = fabs(got - want) / (bound * (fabs(want) + size) + least);
+    if (!(error <= most)) most = error;
+  };
+  std::vector<double> dweight(g.channels, 1), dbias(g.channels, 2), dweight_size(g.channels, 1), dbias_size(g.channels, 2);
+  std::vector<double> mean_of(g.groups), var_of(g.groups), spread_of(g.groups);
+  for (size_t s = 0; s < g.statistics(); s++) {
+    std::vector<size_t> at;
+    for (size_t o = 0; o < g.outer; o++) {
+      for (size_t i = 0; i < g.inner; i++) at.push_back(g.begin(s) + o * g.stride() + i);
+    }
+    // Distances from the first element, because the last bit of a mean of 10000 is much to a spread of 1.
+    double origin = p.variant.about == About::kMean ? static_cast<double>(p.x[at[0]]) * unit : 0;
+    const auto value = [&](size_t e) { return static_cast<double>(p.x[e]) * unit - origin; };
+    const auto channel = [&](size_t e) { return e / g.run % g.channels; };
+    double sum = 0, mean = 0, var = 0;
+    if (p.variant.about == About::kMean) {
+      for (const size_t e : at) sum += value(e);
+      mean = sum / n;
+    }
+    for (const size_t e : at) var += (value(e) - mean) * (value(e) - mean) / n;
+
+    const size_t group = s % g.groups;
+    const double batch = static_cast<double>(g.batch), spread = sqrt(var);
+    mean_of[group] += (origin + mean) / batch;
+    var_of[group] += var * (n / (n - 1)) / batch;
+    spread_of[group] += spread;
+    if (p.exponent == 0) {
+      compare(r.moments[s].mean, origin + mean, spread);
+      compare(r.moments[s].m2 / n, var, 0);
+    }
+    if (p.variant.running) {
+      origin = 0;
+      mean = static_cast<double>(p.running_mean[group]);
+      var = static_cast<double>(p.running_var[group]);
+    }
+    const double rstd = var + p.eps == 0 ? 0 : 1 / sqrt(var + p.eps);
+
+    double h_mean = 0, h_xhat_mean = 0, h_size = 0, h_xhat_size = 0;
+    const auto x_hat = [&](size_t e) { return (value(e) - mean) * rstd; };
+    const auto weight = [&](size_t e) { return p.variant.weight ? static_cast<double>(p.weight[channel(e)]) : 1; };
+    const auto h = [&](size_t e) { return static_cast<double>(p.dy[e]) * weight(e); };
+    // The mean is known to within roundings of the spread: so is xHat, hence "1 + |xHat|".
+    const auto x_hat_size = [&](size_t e) { return spread * rstd + fabs(x_hat(e)); };
+    for (const size_t e : at) {
+      const size_t c = channel(e);
+      const double dy = static_cast<double>(p.dy[e]), bias = p.variant.bias ? static_cast<double>(p.bias[c]) : 0;
+      compare(static_cast<double>(r.y[e]), x_hat(e) * weight(e) + bias, fabs(bias) + x_hat_size(e) * fabs(weight(e)));
+      dweight[c] += dy * x_hat(e);
+      dbias[c] += dy;
+      dweight_size[c] += fabs(dy) * x_hat_size(e);
+      dbias_size[c] += fabs(dy);
+      h_mean += h(e) / n;
+      h_xhat_mean += h(e) * x_hat(e) / n;
+      h_size += fabs(h(e)) / n;
+      h_xhat_size += fabs(h(e)) * x_hat_size(e) / n;
+    }
+    if (p.variant.running) h_mean = h_xhat_mean = h_size = h_xhat_size = 0;
+    if (p.variant.about == About::kZero) h_mean = 0;
+    for (const size_t e : at) {
+      const double dx = h(e) - h_mean - x_hat(e) * h_xhat_mean;
+      const double size = fabs(h(e)) + h_size + x_hat_size(e) * h_xhat_size;
+      compare(static_cast<double>(r.dx[e]), dx * rstd * unit, size * rstd * unit);
+    }
+  }
+  for (size_t c = 0; c < g.channels; c++) {
+    compare(static_cast<double>(r.dweight[c]), dweight[c], dweight_size[c]);
+    compare(static_cast<double>(r.dbias[c]), dbias[c], dbias_size[c]);
+  }
+  if (p.exponent != 0 || n < 2 || p.variant.running) return most;
+  for (size_t s = 0; s < g.groups; s++) {
+    const double old_mean = static_cast<double>(p.running_mean[s]), old_var = static_cast<double>(p.running_var[s]);
+    compare(static_cast<double>(r.running_mean[s]), 0.25 * mean_of[s] + 0.75 * old_mean, fabs(old_mean) + spread_of[s]);
+    compare(static_cast<double>(r.running_var[s]), 0.25 * var_of[s] + 0.75 * old_var, old_var);
+  }
+  return most;
+}
+
+// float kernels cannot hold a variance of 1e60 in running_var; double can.
+template <class T>
+bool has_reference(const Problem<T>& p) {
+  return test::finite(p.kind) && !(p.kind == Kind::kHuge && sizeof(T) == sizeof(float));
+}
+
+// ---- the tests ----
+
+constexpr size_t kThreads[] = {1, 2, 3, 7};
+
+template <class T>
+void check(const Problem<T>& p) {
+  char text[200];
+  const size_t portable = dispatch::count() - 1;
+  parallel::set_threads(1);
+  const Result<T> plain = run(portable, p);
+  const Values values = plain.values();
+  if (has_reference(p)) {
+    const double error = worst(p, plain);
+    CHECK(error <= 1, "%s: %.3g times its bound", p.label(text), error);
+  }
+  for (size_t isa = 0; isa <= portable; isa++) {
+    if (!dispatch::supported(isa)) continue;
+    const char* name = dispatch::table(isa).name;
+    for (const size_t threads : kThreads) {
+      parallel::set_threads(threads);
+      const Values again = run(isa, p).values();
+      CHECK(test::same(values, again), "%s: %s, %zu threads, value %zu", p.label(text), name, threads,
+            test::difference(values, again));
+    }
+    for (const Place place : {Place::kOverX, Place::kOverDy}) {
+      const Values again = run(isa, p, place).values();
+      CHECK(test::same(values, again), "%s: %s, place %d, value %zu", p.label(text), name, static_cast<int>(place),
+            test::difference(values, again));
+    }
+  }
+}
+
+// Denormals flushed and another rounding, as an addon that was built with -ffast-math leaves them.
+#if defined(__x86_64__)
+using Mode = unsigned;
+constexpr Mode kHostile = 0x1f80 | 0x8040 | 0x6000;
+Mode mode() { return __builtin_ia32_stmxcsr() & ~0x3fu; }
+void set_mode(Mode m) { __builtin_ia32_ldmxcsr(m); }
+#elif defined(__aarch64__)
+using Mode = uint64_t;
+constexpr Mode kHostile = uint64_t(7) << 22;
+Mode mode() {
+  Mode m;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(m));
+  return m;
+}
+void set_mode(Mode m) { __asm__ volatile("msr fpcr, %0" : : "r"(m)); }
+#else
+using Mode = int;
+constexpr Mode kHostile = 0;
+Mode mode() { return 0; }
+void set_mode(Mode) {}
+#endif
+
+template <class T>
+void float_environment() {
+  const Mode usual = mode();
+  for (const Layer& layer : kLayers) {
+    for (const Variant& variant : kVariants) {
+      for (const Kind kind : {Kind::kOrdinary, Kind::kDenormal}) {
+        const Problem<T> p(layer, variant, kind, 0);
+        for (const size_t threads : {1, 3}) {
+          parallel::set_threads(threads);
+          const Values expected = run(0, p).values();
+          set_mode(kHostile);
+          const Result<T> result = run(0, p);
+          const Mode after = mode();
+          set_mode(usual);
+          char text[200];
+          CHECK(after == kHostile, "%s", p.label(text));
+          const Values values = result.values();
+          CHECK(test::same(expected, values), "%s, %zu threads: value %zu", p.label(text), threads,
+                test::difference(expected, values));
+        }
+      }
+    }
+  }
+}
+
+// A channel that is gone through in double does not change the bits of the one beside it.
+template <class T>
+void neighbours() {
+  for (const size_t layer : {0, 10}) {
+    Problem<T> p(kLayers[layer], kVariants[0], Kind::kOrdinary, 0);
+    const Geometry& g = p.layer.g;
+    const Result<T> ordinary = run(0, p);
+    const auto group_of = [&](size_t e) { return e % g.stride() / g.inner; };
+    for (size_t e = 0; e < g.elements(); e++) {
+      if (group_of(e) == 1) p.x[e] = static_cast<T>(ldexp(static_cast<double>(p.x[e]), kVast<T>));
+    }
+    const Result<T> mixed = run(0, p);
+    bool alike = true;
+    for (size_t e = 0; e < g.elements(); e++) {
+      alike = alike && (group_of(e) == 1 || (ordinary.y[e] == mixed.y[e] && ordinary.dx[e] == mixed.dx[e]));
+    }
+    for (size_t c = 0; c < g.channels; c++) {
+      alike = alike && (c == 1 || (ordinary.dweight[c] == mixed.dweight[c] && ordinary.dbias[c] == mixed.dbias[c]));
+    }
+    CHECK(alike, "%s", p.layer.name);
+  }
+}
+
+// An op has measured its working memory for one thread and waits its turn while another caller raises the number.
+template <class T>
+void threads_raised_meanwhile() {
+  for (const Layer& layer : kLayers) {
+    if (!is_large(layer.g)) continue;
+    const Problem<T> p(layer, kVariants[0], Kind::kOrdinary, 0);
+    parallel::set_threads(1);
+    const Values expected = run(0, p).values();
+    for (int round = 0; round < 2; round++) {  // the second with helpers already there
+      struct Context {
+        std::thread op;
+        const Problem<T>* problem;
+        Values values;
+      } context;
+      context.problem = &p;
+      parallel::set_threads(1);
+      parallel::run(1, 1, [](void* self, size_t, size_t, size_t) {
+        Context* c = static_cast<Context*>(self);
+        c->op = std::thread([c] { c->values = run(0, *c->problem).values(); });
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        parallel::set_threads(7);
+      }, &context);
+      context.op.join();
+      CHECK(test::same(expected, context.values), "%s", layer.name);
+    }
+  }
+}
+
+template <class T>
+void all() {
+  each_problem<T>(check<T>);
+  float_environment<T>();
+  neighbours<T>();
+  threads_raised_meanwhile<T>();
+}
+
+template <class T>
+void digest(size_t isa, test::Digest* out) {
+  each_problem<T>([&](const Problem<T>& p) { out->add(run(isa, p).values()); });
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count == 2 && strcmp(arguments[1], "--digest") == 0) {
+    parallel::set_threads(2);
+    for (size_t isa = 0; isa < dispatch::count(); isa++) {
+      if (!dispatch::supported(isa)) continue;
+      test::Digest sum;
+      digest<float>(isa, &sum);
+      digest<double>(isa, &sum);
+      printf("digest ops %s %016llx\n", dispatch::table(isa).name, static_cast<unsigned long long>(sum.get()));
+    }
+    return 0;
+  }
+  all<float>();
+  all<double>();
+  return test::finish();
+}
