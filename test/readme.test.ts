@@ -11,7 +11,10 @@ const examples = [...readme.matchAll(/```js\n([\s\S]*?)```/g)].map((match) => ma
 it('has examples', () => expect(examples.length).toBeGreaterThanOrEqual(5));
 
 it.each(examples.map((code, i) => [i + 1, code] as const))('example %i runs', (_, code) => {
-  const { status, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', code], { cwd: root, encoding: 'utf8' });
+  const { status, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', code], {
+    cwd: root,
+    encoding: 'utf8',
+  });
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
 });
 

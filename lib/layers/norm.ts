@@ -107,7 +107,8 @@ export abstract class Norm extends Module {
 
   /**
    * Normalizes the input and, with gradients on, keeps a reference to it and its statistics for `backward`: the input
-   * must not be overwritten before then (or pass `saveInput: 'copy'`).
+   * must not be overwritten before then (or pass `saveInput: 'copy'`). Inside `noGrad` it keeps nothing, and what an
+   * earlier forward kept stays.
    *
    * @throws TypeError, RangeError for an input the layer does not take; the layer is then exactly as before
    */
@@ -156,13 +157,15 @@ export abstract class Norm extends Module {
       check(fault, where, Names.forward);
     }
     this.commit();
-    context.saved = saved && { geometry: plan.geometry, channelsLast, x: kept, statistics: saved, constant: plan.useRunning };
+    if (saved) {
+      context.saved = { geometry: plan.geometry, channelsLast, x: kept, statistics: saved, constant: plan.useRunning };
+    }
     return y;
   }
 
   /**
-   * The gradient of the latest forward's input; adds the gradients of weight and bias into their `grad`. What forward
-   * kept is released.
+   * The gradient of the input of the latest forward that had gradients on; adds the gradients of weight and bias into
+   * their `grad`. What forward kept is released.
    *
    * @param gradOutput of the output's shape
    * @throws StateError (`code` 'ERR_NO_FORWARD') without a forward since the last backward

@@ -232,6 +232,16 @@ describe('backward', () => {
     }
   });
 
+  it('a forward inside noGrad keeps nothing and leaves what was kept', () => {
+    const ln = new LayerNorm(2);
+    const [x, dy] = [tensor([[1, 4]]), tensor([[1, 2]])];
+    ln.forward(x);
+    const dx = ln.backward(dy).toArray();
+    ln.forward(x);
+    noGrad(() => ln.forward([[5, -7]]));
+    expect(ln.backward(dy).toArray()).toEqual(dx);
+  });
+
   it('eval alone does not stop gradients, noGrad does', () => {
     const bn = new BatchNorm1d(2).eval();
     const x = tensor([

@@ -381,8 +381,8 @@ const Kernel<T> kKernels[] = {
     {"slope_columns", slope_columns<T>, expect_slope_columns<T>, false, true, true},
 };
 
-// A few roundings for each term. A float sum adds at most 64 terms in one lane (2 * kChain in kernels-inl.h) before it
-// goes on in double; half of that is the worst that a sum of squares has been seen to need.
+// A few roundings for each term, and those of a sum: float lanes take at most kChain = 32 terms (kernels-inl.h) before
+// they are emptied into double, so 18 eps; the rest is for the shift of a mean. The reference rounds `count` times.
 template <class T>
 double worst(const Kernel<T>& kernel, const Case<T>& c, const Values& values) {
   const double count = static_cast<double>(c.rows * c.cols);

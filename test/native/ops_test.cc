@@ -188,8 +188,8 @@ template <class T>
 double worst(const Problem<T>& p, const Result<T>& r) {
   const Geometry& g = p.layer.g;
   const double n = static_cast<double>(g.count()), unit = ldexp(1, -p.exponent);
-  // A few dozen roundings in T (see kernels_test.cc); n of them in the reference.
-  const double bound = 32 * static_cast<double>(std::numeric_limits<T>::epsilon()) + n * DBL_EPSILON;
+  // A few roundings in T, twice what was ever seen (sums could do worse: kernels_test.cc); n of them in the reference.
+  const double bound = 8 * static_cast<double>(std::numeric_limits<T>::epsilon()) + n * DBL_EPSILON;
   // The mean of double denormals is rounded to one of them, and xHat has that error times rstd, up to 1 / sqrt(eps).
   const double least = 320 * static_cast<double>(std::numeric_limits<T>::denorm_min());
   double most = 0;
