@@ -13,7 +13,16 @@ namespace simdnorm {
 namespace {
 
 // The numbers of a parameter block, argument 0 of forward and backward; lib/internal/addon.ts has the same list.
-enum Block { kGeometry = 0, kOffsetX = 6, kOffsetY = 7, kOffsetDy = 8, kEps = 9, kMomentum = 10, kFlags = 11, kBlock_ = 12 };
+enum Block {
+  kGeometry = 0,
+  kOffsetX = 6,
+  kOffsetY = 7,
+  kOffsetDy = 8,
+  kEps = 9,
+  kMomentum = 10,
+  kFlags = 11,
+  kBlock_ = 12
+};
 // kFlags is a sum of these.
 enum Flags { kAboutZero = 1, kZeroVarIsZero = 2, kUseRunning = 4 };
 static_assert(kGeometry == 0, "Arguments::geometry reads numbers 0 to 5");
@@ -144,7 +153,9 @@ double argument_number(napi_env env, napi_callback_info info) {
   return n;
 }
 
-bool is_index(double n, size_t below) { return n >= 0 && n < static_cast<double>(below) && n == static_cast<size_t>(n); }
+bool is_index(double n, size_t below) {
+  return n >= 0 && n < static_cast<double>(below) && n == static_cast<size_t>(n);
+}
 
 // isaName(i): the name of the i-th instruction set of this build, best first, or undefined
 napi_value isa_name(napi_env env, napi_callback_info info) {

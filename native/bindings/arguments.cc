@@ -22,7 +22,8 @@ const Arguments::View& Arguments::view(size_t argument) {
   v.asked = true;
   // Node without Float16Array support leaves the type of one unset, without an error.
   v.type = static_cast<napi_typedarray_type>(-1);
-  v.is_array = napi_get_typedarray_info(env_, values_[argument], &v.type, &v.length, &v.data, nullptr, nullptr) == napi_ok;
+  v.is_array =
+      napi_get_typedarray_info(env_, values_[argument], &v.type, &v.length, &v.data, nullptr, nullptr) == napi_ok;
   return v;
 }
 
@@ -135,9 +136,9 @@ bool Arguments::check_overlaps(bool (*same)(size_t output, size_t other)) {
   return ok();
 }
 
-#define SIMDNORM_INSTANTIATE(T)                               \
-  template size_t Arguments::length<T>(size_t);               \
-  template T* Arguments::span<T>(size_t, size_t, size_t);     \
+#define SIMDNORM_INSTANTIATE(T)                           \
+  template size_t Arguments::length<T>(size_t);           \
+  template T* Arguments::span<T>(size_t, size_t, size_t); \
   template T* Arguments::optional<T>(size_t, size_t);
 SIMDNORM_INSTANTIATE(float)
 SIMDNORM_INSTANTIATE(double)

@@ -12,7 +12,7 @@ struct Geometry {
   size_t batch, outer, groups, inner, run, channels;
 
   size_t statistics() const { return batch * groups; }
-  size_t count() const { return outer * inner; }  // values behind one statistic
+  size_t count() const { return outer * inner; }    // values behind one statistic
   size_t stride() const { return groups * inner; }  // between two `outer` steps
   size_t elements() const { return batch * outer * stride(); }
   // Where statistic s begins.

@@ -5,7 +5,7 @@
 namespace simdnorm {
 namespace {
 
-constexpr size_t kRowsTogether = 32;  // rows whose parameter gradients are summed before their dx, while in cache
+constexpr size_t kRowsTogether = 32;    // rows whose parameter gradients are summed before their dx, while in cache
 constexpr size_t kPartBytes = 4 << 20;  // for parts of the parameter gradients
 
 // xHat as the kernels take it, (x - center) * scale + shift. For an extreme statistic all zero: the kernel then adds
@@ -193,8 +193,8 @@ class Pass {
             }
             return;
           }
-          const GradSums part = k_.grad_sums_elements(dy + b.offset, x + b.offset, b.n, x_hat,
-                                                      weights ? weights + b.offset : nullptr);
+          const GradSums part =
+              k_.grad_sums_elements(dy + b.offset, x + b.offset, b.n, x_hat, weights ? weights + b.offset : nullptr);
           sums.dy += part.dy;
           sums.dy_xhat += part.dy_xhat;
         });

@@ -17,7 +17,7 @@ struct Backward {
   bool constant;  // the statistics were running ones, which do not depend on x
   const T* dy;
   const T* x;
-  T* dx;  // may be dy or x, or null
+  T* dx;            // may be dy or x, or null
   const T* weight;  // or null
   const Statistic* saved;
   T* dweight;  // added to; or null

@@ -51,16 +51,17 @@ class Forward {
         }
       }
     }
-    outside.for_each(items, outside.grain(items, bytes / at_least(1, items)), [&](size_t begin, size_t end, size_t worker) {
-      for (size_t i = begin; i < end; i++) {
-        if (g_.columns()) {
-          columns(i, inside, column_units.get() + cols * 4 * units * worker, moments.get() + g_.groups * worker,
-                  coefficients.get() + cols * 3 * worker);
-        } else {
-          rows(i, inside, moments.get());
-        }
-      }
-    });
+    outside.for_each(items, outside.grain(items, bytes / at_least(1, items)),
+                     [&](size_t begin, size_t end, size_t worker) {
+                       for (size_t i = begin; i < end; i++) {
+                         if (g_.columns()) {
+                           columns(i, inside, column_units.get() + cols * 4 * units * worker,
+                                   moments.get() + g_.groups * worker, coefficients.get() + cols * 3 * worker);
+                         } else {
+                           rows(i, inside, moments.get());
+                         }
+                       }
+                     });
     if (!op_.use_running && (op_.running_mean || op_.running_var) && g_.elements() > 0) {
       update_running(g_, stats_, op_.momentum, op_.running_mean, op_.running_var);
     }
@@ -89,7 +90,8 @@ class Forward {
           const size_t channel = first_channel + i % g_.channels_per_group();
           const size_t at = begin + i / g_.channels_per_group() * g_.stride() + i % g_.channels_per_group() * g_.run;
           if (careful) {
-            for (size_t e = at; e < at + g_.run; e++) op_.y[e] = in_double(op_.x[e], stat, weight(channel), bias(channel));
+            for (size_t e = at; e < at + g_.run; e++)
+              op_.y[e] = in_double(op_.x[e], stat, weight(channel), bias(channel));
           } else {
             k_.apply(op_.y + at, op_.x + at, g_.run, folded(stat, weight(channel), bias(channel)));
           }

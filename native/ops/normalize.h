@@ -11,7 +11,7 @@ struct Normalize {
   Geometry g;
   Rule rule;
   const T* x;
-  T* y;  // may be x
+  T* y;             // may be x
   const T* weight;  // per channel, or null
   const T* bias;
   Statistic* saved;  // one per (batch, group), or null

@@ -109,7 +109,8 @@ Moments reduce_rows(const Kernels<T>& k, const T* x, const Blocks& blocks, About
                     Moments* units) {
   const auto unit_of = [&](size_t unit) {
     Moments m = {0, 0, 0, 0, 0};
-    blocks.each(unit, [&](Blocks::Block b) { merge(m, k.moments(x + b.offset, blocks.stride(), b.pieces, b.n, about)); });
+    blocks.each(unit,
+                [&](Blocks::Block b) { merge(m, k.moments(x + b.offset, blocks.stride(), b.pieces, b.n, about)); });
     return m;
   };
   Moments m;
@@ -208,14 +209,13 @@ void update_running(const Geometry& g, const Statistic* stats, double momentum, 
   }
 }
 
-#define SIMDNORM_INSTANTIATE(T)                                                                                    \
-  template Statistic statistic_of<T>(const Moments&, const Rule&, const T*, size_t, size_t, size_t);               \
-  template Statistic statistic_of_running<T>(T, T, const Rule&);                                                   \
-  template Moments reduce_rows<T>(const Kernels<T>&, const T*, const Blocks&, About, const parallel::Team&,        \
-                                  Moments*);                                                                       \
-  template void reduce_columns<T>(const Kernels<T>&, const T*, const Geometry&, const Rule&,                       \
-                                  const parallel::Team&, double*, Moments*);                                       \
-  template Status all_moments<T>(const Kernels<T>&, const Geometry&, const T*, About, Moments*);                   \
+#define SIMDNORM_INSTANTIATE(T)                                                                                        \
+  template Statistic statistic_of<T>(const Moments&, const Rule&, const T*, size_t, size_t, size_t);                   \
+  template Statistic statistic_of_running<T>(T, T, const Rule&);                                                       \
+  template Moments reduce_rows<T>(const Kernels<T>&, const T*, const Blocks&, About, const parallel::Team&, Moments*); \
+  template void reduce_columns<T>(const Kernels<T>&, const T*, const Geometry&, const Rule&, const parallel::Team&,    \
+                                  double*, Moments*);                                                                  \
+  template Status all_moments<T>(const Kernels<T>&, const Geometry&, const T*, About, Moments*);                       \
   template void update_running<T>(const Geometry&, const Statistic*, double, T*, T*);
 SIMDNORM_INSTANTIATE(float)
 SIMDNORM_INSTANTIATE(double)

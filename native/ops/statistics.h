@@ -53,8 +53,7 @@ inline Blocks row_blocks(const Geometry& g) { return Blocks(g.outer, g.inner, g.
 // The columns of an [outer][groups * inner] matrix: blocks of about 32 KiB of whole rows.
 class ColumnBlocks {
  public:
-  ColumnBlocks(size_t rows, size_t cols)
-      : rows_(rows), length_(at_most(256, at_least(32, 8192 / at_least(1, cols)))) {}
+  ColumnBlocks(size_t rows, size_t cols) : rows_(rows), length_(at_most(256, at_least(32, 8192 / at_least(1, cols)))) {}
   size_t units() const { return ceil_div(ceil_div(rows_, length_), kUnit); }
   // f(first row, rows) for the blocks of one unit, in order.
   template <class F>

@@ -25,7 +25,7 @@ class FloatEnvironment {
  private:
 #if defined(__x86_64__) || defined(_M_X64)
   using Word = unsigned;
-  static constexpr Word kDefault = 0x1f80;                    // every exception masked, nothing else
+  static constexpr Word kDefault = 0x1f80;                   // every exception masked, nothing else
   static Word read() { return _mm_getcsr() & ~Word(0x3f); }  // but for the flags already raised
   static void write(Word w) { _mm_setcsr(w); }
 #elif defined(__aarch64__)

@@ -15,7 +15,7 @@ namespace parallel {
 
 constexpr size_t kMaxThreads = 256;
 
-size_t threads();             // as set; 1 until then
+size_t threads();            // as set; 1 until then
 void set_threads(size_t n);  // 1..kMaxThreads, the caller included
 
 // body(context, begin, end, worker) over [0, items) in grains; worker < threads() tells concurrent calls apart.
@@ -45,9 +45,9 @@ class Team {
       f(size_t(0), items, size_t(0));
       return;
     }
-    run(items, grain, [](void* self, size_t begin, size_t end, size_t worker) {
-      (*static_cast<F*>(self))(begin, end, worker);
-    }, &f);
+    run(
+        items, grain,
+        [](void* self, size_t begin, size_t end, size_t worker) { (*static_cast<F*>(self))(begin, end, worker); }, &f);
   }
 
  private:

@@ -1,0 +1,215 @@
+// Moments of rows and of columns. See kernels-inl.h.
+//
+// One pass over deviations from a shift taken from the data's own first elements; M2 = sum d^2 - (sum d)^2 / n. Taken
+// again about its own mean when the shift was bad, so that the difference never cancels more than a quarter away; and
+// in double when float squares overflowed or could have vanished.
+#include <float.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "native/kernels/kernels.h"
+
+namespace simdnorm {
+namespace SIMDNORM_ISA {
+namespace {
+
+// Elements behind the first guess of the mean.
+constexpr size_t kGuess = 2 * kLanes;
+
+// Squares below 2^-126 lose digits or vanish, at most 2^-150 each: n of them hide below 2^-24 of a sum of n * 2^-126.
+constexpr double kTinySquare = 0x1p-126;
+
+inline bool float_squares_hold(double squares, double n) { return squares <= FLT_MAX && squares >= n * kTinySquare; }
+inline bool shift_holds(Sums s, double n) { return s.a * s.a <= s.b * (n * 0.25); }
+
+template <class A, class T>
+inline Sums deviations(const T* x, size_t stride, size_t pieces, size_t n, A shift) {
+  const Vec<A> center(shift);
+  return sum_along<A>(stride, pieces, n, [=](size_t i, auto lanes) {
+    const Vec<A> d = keep(Loader<A, T>::at(x + i, lanes) - center, lanes);
+    return Terms<A>{d, d * d};
+  });
+}
+
+inline Moments about(double shift, Sums s, double n) {
+  const double offset = s.a / n;
+  const double m2 = s.b - s.a * offset;
+  Moments m = {n, 0, 0, m2 < 0 ? 0 : m2, 0};
+  m.mean = two_sum<double>(shift, offset, m.mean_low);
+  return m;
+}
+
+// In double throughout, about the data's own mean.
+template <class T>
+inline Moments moments_in_double(const T* x, size_t stride, size_t pieces, size_t n, double guess) {
+  const double count = static_cast<double>(pieces) * static_cast<double>(n);
+  const double mean = guess + deviations<double, T>(x, stride, pieces, n, guess).a / count;
+  return about(mean, deviations<double, T>(x, stride, pieces, n, mean), count);
+}
+
+// x[0] plus the mean distance of the first elements from it: exactly x[0] for constant data.
+template <class T>
+inline T guess_mean(const T* x, size_t stride, size_t pieces, size_t n) {
+  const size_t used = n >= kGuess ? 1 : least(pieces, kGuess / n);
+  const size_t length = least(n, kGuess);
+  const double distance = deviations<T, T>(x, stride, used, length, x[0]).a;
+  return static_cast<T>(static_cast<double>(x[0]) + distance / static_cast<double>(used * length));
+}
+
+// One stretch of at most two vectors: no chains, no trust to test, two passes in double.
+template <class T>
+inline Moments moments_of_few(const T* x, size_t n, About origin) {
+  const size_t head = least(n, kLanes), tail = n - head;
+  const Vec<double> a = widen(Vec<T>::load_first(x, head));
+  const Vec<double> b = tail > 0 ? widen(Vec<T>::load_first(x + kLanes, tail)) : Vec<double>();
+  const double count = static_cast<double>(n), first = static_cast<double>(x[0]);
+  const auto distances = [=](double from) {
+    const Vec<double> center(from);
+    return Terms<double>{(a - center).keep_first(head), tail > 0 ? (b - center).keep_first(tail) : Vec<double>()};
+  };
+  if (origin == About::kZero) return {count, 0, 0, sum(a * a + b * b), 0};
+  Terms<double> d = distances(first);
+  const double mean = first + sum(d.a + d.b) / count;
+  d = distances(mean);
+  return about(mean, {sum(d.a + d.b), sum(d.a * d.a + d.b * d.b)}, count);
+}
+
+template <class T>
+Moments moments(const T* x, size_t stride, size_t pieces, size_t n, About origin) {
+  const double count = static_cast<double>(pieces) * static_cast<double>(n);
+  const bool narrow = sizeof(T) == sizeof(float);
+  if (pieces == 1 && n <= 2 * kLanes) return moments_of_few(x, n, origin);
+  if (origin == About::kZero) {
+    Sums s = deviations<T, T>(x, stride, pieces, n, T(0));
+    if (narrow && !float_squares_hold(s.b, count)) s = deviations<double, T>(x, stride, pieces, n, 0.0);
+    return {count, 0, 0, s.b, 0};
+  }
+  T shift = guess_mean(x, stride, pieces, n);
+  Sums s = deviations<T, T>(x, stride, pieces, n, shift);
+  if (!shift_holds(s, count)) {
+    shift = static_cast<T>(static_cast<double>(shift) + s.a / count);
+    s = deviations<T, T>(x, stride, pieces, n, shift);
+  }
+  if (narrow && !(float_squares_hold(s.b, count) && shift_holds(s, count))) {
+    return moments_in_double(x, stride, pieces, n, static_cast<double>(x[0]));
+  }
+  return about(static_cast<double>(shift), s, count);
+}
+
+// One vector of columns, its deviations from `shift`.
+template <class A, class T, class L>
+inline Terms<double> column_deviations(const T* x, size_t stride, size_t rows, L lanes, Vec<A> shift) {
+  return sum_down<A>(rows, [=](size_t row) {
+    const Vec<A> d = Loader<A, T>::at(x + row * stride, lanes) - shift;
+    return Terms<A>{d, d * d};
+  });
+}
+
+// What one vector of columns came to: per lane, the shift and the two sums of deviations from it.
+struct ColumnSums {
+  double shift[kLanes], a[kLanes], b[kLanes];
+
+  template <class T>
+  void set(Vec<T> s, Terms<double> t, uint32_t which) {
+    double next_shift[kLanes], next_a[kLanes], next_b[kLanes];
+    widen(s).store(next_shift);
+    t.a.store(next_a);
+    t.b.store(next_b);
+    for (size_t i = 0; i < kLanes; i++) {
+      if (!(which >> i & 1)) continue;
+      shift[i] = next_shift[i];
+      a[i] = next_a[i];
+      b[i] = next_b[i];
+    }
+  }
+  // shift + mean deviation, rounded to T
+  template <class T>
+  Vec<T> means(double n) const {
+    T mean[kLanes];
+    for (size_t i = 0; i < kLanes; i++) mean[i] = static_cast<T>(shift[i] + a[i] / n);
+    return Vec<T>::load(mean);
+  }
+};
+
+template <class T>
+inline uint32_t columns_that_hold(Terms<double> s, double n, bool centered) {
+  uint32_t good = 0xffff;
+  if (sizeof(T) == sizeof(float)) {
+    good &= at_most(s.b, Vec<double>(FLT_MAX)) & at_most(Vec<double>(n * kTinySquare), s.b);
+  }
+  if (centered) good &= at_most(s.a * s.a, s.b * Vec<double>(n * 0.25));
+  return good;
+}
+
+// The rare way: lanes that do not hold are taken again, one by one independent of their neighbours.
+template <class T, class L>
+ColumnSums mend_columns(const T* x, size_t stride, size_t rows, L lanes, Vec<T> shift, Terms<double> s, bool centered) {
+  const double n = static_cast<double>(rows);
+  ColumnSums out;
+  out.set(shift, s, 0xffff);
+  uint32_t bad = ~columns_that_hold<T>(s, n, centered);
+  if (centered) {
+    shift = out.means<T>(n);
+    s = column_deviations<T, T>(x, stride, rows, lanes, shift);
+    out.set(shift, s, bad);
+    if (sizeof(T) == sizeof(float)) bad &= ~columns_that_hold<T>(s, n, centered);
+  }
+  if (sizeof(T) == sizeof(float) && (bad & 0xffff)) {
+    Vec<double> mean;
+    if (centered) {
+      mean = Loader<double, T>::at(x, lanes);
+      ColumnSums wide;
+      wide.set(mean, column_deviations<double, T>(x, stride, rows, lanes, mean), 0xffff);
+      mean = wide.means<double>(n);
+    }
+    out.set(mean, column_deviations<double, T>(x, stride, rows, lanes, mean), bad);
+  }
+  return out;
+}
+
+template <class T>
+void moments_columns(const T* x, size_t stride, size_t rows, size_t cols, About origin, double count,
+                     Spread<double*> into) {
+  const double n = static_cast<double>(rows);
+  const bool centered = origin == About::kMean;
+  for_each_vector(cols, [=](size_t j, auto lanes) {
+    const T* p = x + j;
+    Vec<T> shift;
+    if (centered) {
+      const size_t used = least(rows, 8);
+      shift = load(p, lanes);
+      Vec<T> distance;
+      for (size_t row = 1; row < used; row++) distance = distance + (load(p + row * stride, lanes) - shift);
+      shift = shift + distance / Vec<T>(static_cast<T>(used));
+    }
+    Terms<double> s = column_deviations<T, T>(p, stride, rows, lanes, shift);
+    Vec<double> origin_of = widen(shift);
+    if (bits(lanes) & ~columns_that_hold<T>(s, n, centered)) {
+      const ColumnSums mended = mend_columns(p, stride, rows, lanes, shift, s, centered);
+      s = {Vec<double>::load(mended.a), Vec<double>::load(mended.b)};
+      origin_of = Vec<double>::load(mended.shift);
+    }
+    Spread<Vec<double>> part;
+    if (centered) {
+      const Vec<double> offset = s.a / Vec<double>(n);
+      part.mean = two_sum(origin_of, offset, part.mean_low);
+      part.m2 = not_negative(s.b - s.a * offset);
+    } else {
+      part.m2 = s.b;
+    }
+    Spread<Vec<double>> all = part;
+    if (count > 0) {
+      all = {load(into.mean + j, lanes), load(into.mean_low + j, lanes), load(into.m2 + j, lanes),
+             load(into.m2_low + j, lanes)};
+      merge(all, count, part, n);
+    }
+    store(into.mean + j, all.mean, lanes);
+    store(into.mean_low + j, all.mean_low, lanes);
+    store(into.m2 + j, all.m2, lanes);
+    store(into.m2_low + j, all.m2_low, lanes);
+  });
+}
+
+}  // namespace
+}  // namespace SIMDNORM_ISA
+}  // namespace simdnorm
