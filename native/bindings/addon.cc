@@ -8,6 +8,7 @@
 #include "native/dispatch/dispatch.h"
 #include "native/ops/backward.h"
 #include "native/ops/normalize.h"
+#include "native/parallel/float_environment.h"
 
 namespace simdnorm {
 namespace {
@@ -138,6 +139,7 @@ napi_value merge_states(napi_env env, napi_callback_info info) {
   a.role(kInto, Arguments::Role::kOut);
   // A state merged with itself is well defined: merge() copies before it writes.
   if (!a.check_overlaps([](size_t, size_t) { return true; })) return number(env, a.fault());
+  const FloatEnvironment environment;
   for (size_t i = 0; i < length; i += 5) {
     merge(*reinterpret_cast<Moments*>(into + i), *reinterpret_cast<const Moments*>(from + i));
   }

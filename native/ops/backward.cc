@@ -132,9 +132,10 @@ class Pass {
   }
 
   Status by_channels(bool alone) {
-    const size_t threads = parallel::Team(alone).size(), items = g_.statistics();
-    const bool across = threads == 1 || items >= 2 * threads;
-    const parallel::Team outside(!across || alone), inside(across);
+    const parallel::Team solo(true), team(alone);
+    const size_t items = g_.statistics();
+    const bool across = team.size() == 1 || items >= 2 * team.size();
+    const parallel::Team &outside = across ? team : solo, &inside = across ? solo : team;
     const Scratch<double> parts(sums_wanted_ ? g_.batch * 2 * g_.channels : 0);
     const Scratch<GradSums> units(across ? 0 : blocks_.units());
     if (!parts.ok() || !units.ok()) return Status::kOutOfMemory;
@@ -367,10 +368,11 @@ class Pass {
   }
 
   Status by_columns(bool alone) {
-    const size_t threads = parallel::Team(alone).size(), cols = g_.stride();
-    const bool across = threads == 1 || g_.batch >= 2 * threads;
-    const parallel::Team outside(!across || alone), inside(across);
-    const size_t workers = across ? threads : 1, units = ColumnBlocks(g_.outer, cols).units();
+    const parallel::Team solo(true), team(alone);
+    const size_t cols = g_.stride();
+    const bool across = team.size() == 1 || g_.batch >= 2 * team.size();
+    const parallel::Team &outside = across ? team : solo, &inside = across ? solo : team;
+    const size_t workers = across ? team.size() : 1, units = ColumnBlocks(g_.outer, cols).units();
     const Scratch<double> parts(g_.batch * 2 * cols), unit_sums(workers * units * 2 * cols);
     const Scratch<T> coefficients(workers * 5 * cols);
     const Scratch<Line> lines(workers * g_.groups);

@@ -26,14 +26,14 @@ class Forward {
   Status run() {
     const size_t bytes = g_.elements() * 2 * sizeof(T);
     const bool alone = bytes < kAloneBytes;
-    const size_t threads = parallel::Team(alone).size();
+    const parallel::Team solo(true), team(alone);
     const size_t items = g_.columns() ? g_.batch : g_.statistics();
     // Whole items side by side where there are enough of them, otherwise one item after the other by all threads. The
     // parts of a sum are the same either way.
-    const bool across = threads == 1 || items >= 2 * threads;
-    const parallel::Team outside(!across || alone), inside(across);
+    const bool across = team.size() == 1 || items >= 2 * team.size();
+    const parallel::Team &outside = across ? team : solo, &inside = across ? solo : team;
 
-    const size_t workers = across ? threads : 1;
+    const size_t workers = across ? team.size() : 1;
     const size_t cols = g_.columns() ? g_.stride() : 0;
     const size_t units = op_.use_running ? 0 : g_.columns() ? ColumnBlocks(g_.outer, cols).units() : blocks_.units();
     const Scratch<Statistic> own(op_.saved ? 0 : g_.statistics());

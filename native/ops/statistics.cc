@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "native/parallel/float_environment.h"
+
 namespace simdnorm {
 namespace {
 
@@ -171,6 +173,7 @@ void reduce_columns(const Kernels<T>& k, const T* x, const Geometry& g, const Ru
 
 template <class T>
 Status all_moments(const Kernels<T>& k, const Geometry& g, const T* x, About about, Moments* out) {
+  const FloatEnvironment environment;
   const parallel::Team team(g.elements() * sizeof(T) < kAloneBytes);
   if (g.columns()) {
     const Scratch<double> units(ColumnBlocks(g.outer, g.stride()).units() * 4 * g.stride());

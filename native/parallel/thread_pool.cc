@@ -100,9 +100,8 @@ class Pool {
   size_t wanted() const { return wanted_.load(std::memory_order_relaxed); }
   void want(size_t n) { wanted_.store(n); }
 
-  void run(size_t items, size_t grain, Body body, void* context) {
+  void run(size_t team, size_t items, size_t grain, Body body, void* context) {
     const std::lock_guard<std::mutex> turn(turn_);
-    size_t team = wanted();
     while (helpers_ + 1 < team && start_helper()) {
     }
     if (team > helpers_ + 1) team = helpers_ + 1;
@@ -210,7 +209,9 @@ Pool& pool() {
 
 size_t threads() { return pool().wanted(); }
 void set_threads(size_t n) { pool().want(n < 1 ? 1 : n > kMaxThreads ? kMaxThreads : n); }
-void run(size_t items, size_t grain, Body body, void* context) { pool().run(items, grain, body, context); }
+void run(size_t team, size_t items, size_t grain, Body body, void* context) {
+  pool().run(team, items, grain, body, context);
+}
 
 }  // namespace parallel
 }  // namespace simdnorm

@@ -18,21 +18,22 @@ constexpr size_t kMaxThreads = 256;
 size_t threads();            // as set; 1 until then
 void set_threads(size_t n);  // 1..kMaxThreads, the caller included
 
-// body(context, begin, end, worker) over [0, items) in grains; worker < threads() tells concurrent calls apart.
-// Callers from several threads take turns. A helper that cannot be started is done without.
+// body(context, begin, end, worker) over [0, items) in grains, by at most `team` threads; worker < team tells
+// concurrent calls apart. Callers from several threads take turns. A helper that cannot be started is done without.
 using Body = void (*)(void* context, size_t begin, size_t end, size_t worker);
-void run(size_t items, size_t grain, Body body, void* context);
+void run(size_t team, size_t items, size_t grain, Body body, void* context);
 
-// Either the pool or the caller alone, behind one call.
+// The threads of one op. Asked for once: another thread may raise the number while this one, its working memory
+// measured for so many, waits for its turn.
 class Team {
  public:
-  explicit Team(bool alone) : alone_(alone) {}
-  size_t size() const { return alone_ ? 1 : threads(); }
+  explicit Team(bool alone) : size_(alone ? 1 : threads()) {}
+  size_t size() const { return size_; }
 
   // How many items a thread claims at a time: some 256 KiB of traffic, and at least two claims for each thread.
   size_t grain(size_t items, size_t bytes_each) const {
     const size_t by_bytes = (size_t(256) << 10) / (bytes_each > 0 ? bytes_each : 1);
-    const size_t by_share = items / (2 * size());
+    const size_t by_share = items / (2 * size_);
     const size_t grain = by_bytes < by_share ? by_bytes : by_share;
     return grain > 0 ? grain : 1;
   }
@@ -41,17 +42,18 @@ class Team {
   template <class F>
   void for_each(size_t items, size_t grain, F f) const {
     if (items == 0) return;
-    if (alone_ || items <= grain) {
+    if (size_ == 1 || items <= grain) {
       f(size_t(0), items, size_t(0));
       return;
     }
-    run(
-        items, grain,
-        [](void* self, size_t begin, size_t end, size_t worker) { (*static_cast<F*>(self))(begin, end, worker); }, &f);
+    const Body body = [](void* self, size_t begin, size_t end, size_t worker) {
+      (*static_cast<F*>(self))(begin, end, worker);
+    };
+    run(size_, items, grain, body, &f);
   }
 
  private:
-  bool alone_;
+  size_t size_;
 };
 
 }  // namespace parallel
