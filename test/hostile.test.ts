@@ -46,6 +46,24 @@ it.each(['main', 'Workers only'])('an addon loaded in %s outlives the Workers th
   expect({ status, signal, output }).toEqual({ status: 0, signal: null, output: 'done\n' });
 });
 
+it('another Worker may change the threads and the instruction set during calls: the bits stay', () => {
+  const script = `
+    const { Worker } = require('node:worker_threads');
+    const s = require('./dist');
+    const restless = "const s = require('./dist'); for (let i = 0; ; i++) { s.setNumThreads(1 + i % 7); s.isa.use(s.isa.supported[i % s.isa.supported.length]); }";
+    const workers = [1, 2].map(() => new Worker(restless, { eval: true }));
+    const x = Float32Array.from({ length: 60 * 40 * 500 }, (_, i) => Math.sin(i));
+    const forms = [[new s.BatchNorm1d(40), [60, 40, 500]], [new s.InstanceNorm1d(40), [60, 40, 500]], [new s.LayerNorm(500), [2400, 500]], [new s.BatchNorm1d(500), [2400, 500]]];
+    const sum = (t) => Buffer.from(t.data.buffer).toString('latin1');
+    const step = ([layer, shape]) => { const y = layer.forward(s.tensor(x, shape)); return sum(y) + sum(layer.backward(y)); };
+    const first = forms.map(step);
+    const end = Date.now() + 4000;
+    let rounds = 0;
+    for (; Date.now() < end; rounds++) forms.forEach((form, i) => { if (step(form) !== first[i]) throw new Error('other bits'); });
+    Promise.all(workers.map((w) => w.terminate())).then(() => console.log(rounds > 3 ? 'done' : 'too few rounds'));`;
+  expect(node(['-e', script])).toEqual({ status: 0, signal: null, output: 'done\n' });
+});
+
 it('works in a vm context, where typed arrays are of another realm', () => {
   const script = `
     const vm = require('node:vm');

@@ -11,8 +11,8 @@ inline int passed = 0, failed = 0;
 
 inline bool pass() { return ++passed > 0; }
 
-__attribute__((format(printf, 4, 5))) inline bool fail(const char* file, int line, const char* what,
-                                                       const char* format, ...) {
+__attribute__((format(printf, 4, 5))) inline bool fail(const char* file, int line, const char* what, const char* format,
+                                                       ...) {
   if (++failed > 20) return false;  // one fault often shows in thousands of cases
   printf("%s:%d: %s", file, line, what);
   va_list arguments;
@@ -32,7 +32,6 @@ inline int finish() {
 }  // namespace test
 
 // CHECK(condition) or CHECK(condition, "which case: %d", n). Not for several threads at once.
-#define CHECK(condition, ...) \
-  ((condition) ? test::pass() : test::fail(__FILE__, __LINE__, #condition, " " __VA_ARGS__))
+#define CHECK(condition, ...) ((condition) ? test::pass() : test::fail(__FILE__, __LINE__, #condition, " " __VA_ARGS__))
 
 #endif  // SIMDNORM_TEST_NATIVE_CHECK_H_

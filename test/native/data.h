@@ -76,7 +76,8 @@ class Guarded {
     const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
     const size_t used = (kFront + n * sizeof(T) + tail + page - 1) / page * page;
     size_ = used + page;
-    base_ = static_cast<unsigned char*>(mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    base_ =
+        static_cast<unsigned char*>(mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     if (base_ == MAP_FAILED || mprotect(base_ + used, page, PROT_NONE) != 0) abort();
     begin_ = base_ + used - tail - n * sizeof(T);
     memset(begin_ - kFront, kByte, kFront);

@@ -78,7 +78,8 @@ void sizes() {
 // Every element belongs to one statistic: walking all of them by begin(), outer and inner meets each exactly once.
 void every_element_once() {
   const Geometry g = {2, 5, 3, 14, 7, 6};
-  CHECK(g.statistics() == 6 && g.count() == 70 && g.stride() == 42 && g.elements() == 420 && g.channels_per_group() == 2);
+  CHECK(g.statistics() == 6 && g.count() == 70 && g.stride() == 42 && g.elements() == 420 &&
+        g.channels_per_group() == 2);
   int seen[420] = {};
   for (size_t s = 0; s < g.statistics(); s++) {
     for (size_t o = 0; o < g.outer; o++) {

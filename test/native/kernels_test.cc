@@ -29,8 +29,18 @@ struct Case {
   Guarded<Affine<T>> by_row;
 
   Case(Kind kind, size_t rows, size_t cols, size_t stride)
-      : kind(kind), rows(rows), cols(cols), stride(stride), x((rows - 1) * stride + cols), dy(x.size()), center(cols),
-        scale(cols), shift(cols), weight(cols), bias(cols), by_row(rows) {
+      : kind(kind),
+        rows(rows),
+        cols(cols),
+        stride(stride),
+        x((rows - 1) * stride + cols),
+        dy(x.size()),
+        center(cols),
+        scale(cols),
+        shift(cols),
+        weight(cols),
+        bias(cols),
+        by_row(rows) {
     test::Random random(rows * 1000003 + cols * 1009 + static_cast<size_t>(kind));
     for (size_t i = 0; i < x.size(); i++) {
       x[i] = test::make<T>(kind, i, x.size(), random);
@@ -43,7 +53,8 @@ struct Case {
       weight[j] = static_cast<T>(random.normal());
       bias[j] = static_cast<T>(random.normal());
     }
-    for (size_t row = 0; row < rows; row++) by_row[row] = {center[row % cols], static_cast<T>(1 + random.uniform()), T(0.25)};
+    for (size_t row = 0; row < rows; row++)
+      by_row[row] = {center[row % cols], static_cast<T>(1 + random.uniform()), T(0.25)};
   }
   Affine<T> affine() const { return {center[0], scale[0], shift[0]}; }
   AffineColumns<T> columns() const { return {center.get(), scale.get(), shift.get()}; }
@@ -155,7 +166,7 @@ struct Kernel {
   const char* name;
   Values (*run)(const Kernels<T>&, const Case<T>&, Place);
   Expected (*expect)(const Case<T>&);
-  bool sums;                   // an error grows with the number of terms
+  bool sums;             // an error grows with the number of terms
   bool over_x, over_dy;  // where the output may lie
 };
 
@@ -189,7 +200,8 @@ Values moments_columns(const Kernels<T>& k, const Case<T>& c, Place) {
   }
   CHECK(mean.intact() && mean_low.intact() && m2.intact() && m2_low.intact());
   Values out;
-  for (const Guarded<double>* part : {&mean, &m2, &mean_low, &m2_low}) out.insert(out.end(), part->get(), part->get() + c.cols);
+  for (const Guarded<double>* part : {&mean, &m2, &mean_low, &m2_low})
+    out.insert(out.end(), part->get(), part->get() + c.cols);
   return out;
 }
 template <class T, About about>
@@ -228,13 +240,13 @@ Expected expect_apply_elements(const Case<T>& c) {
 
 template <class T>
 Values apply_columns(const Kernels<T>& k, const Case<T>& c, Place place) {
-  return written(c, place, [&](T* y, const T* x, const T*) {
-    k.apply_columns(y, x, c.stride, c.rows, c.cols, c.columns());
-  });
+  return written(c, place,
+                 [&](T* y, const T* x, const T*) { k.apply_columns(y, x, c.stride, c.rows, c.cols, c.columns()); });
 }
 template <class T>
 Expected expect_apply_columns(const Case<T>& c) {
-  return each(c, [&](double x, double, size_t, size_t j) { return line(x, at(c.center, j), at(c.scale, j), at(c.shift, j)); });
+  return each(
+      c, [&](double x, double, size_t, size_t j) { return line(x, at(c.center, j), at(c.scale, j), at(c.shift, j)); });
 }
 
 template <class T>
@@ -243,7 +255,8 @@ Values grad_sums(const Kernels<T>& k, const Case<T>& c, Place) {
 }
 template <class T>
 Expected expect_grad_sums(const Case<T>& c) {
-  const Expected down = grad_down(c, [&](double x, size_t, size_t) { return line(x, at(c.center, 0), at(c.scale, 0), 0); });
+  const Expected down =
+      grad_down(c, [&](double x, size_t, size_t) { return line(x, at(c.center, 0), at(c.scale, 0), 0); });
   Expected out = {{0, 0}, {0, 0}};
   for (size_t i = 0; i < down.size(); i++) out[i / c.cols] = plus(out[i / c.cols], down[i]);
   return out;
@@ -381,7 +394,7 @@ const Kernel<T> kKernels[] = {
     {"slope_columns", slope_columns<T>, expect_slope_columns<T>, false, true, true},
 };
 
-// A few roundings for each term, and those of a sum: float lanes take at most kChain = 32 terms (kernels-inl.h) before
+// A few roundings for each term, and those of a sum: float lanes take at most kChain = 32 terms (lanes-inl.h) before
 // they are emptied into double, so 18 eps; the rest is for the shift of a mean. The reference rounds `count` times.
 template <class T>
 double worst(const Kernel<T>& kernel, const Case<T>& c, const Values& values) {
@@ -428,7 +441,7 @@ void check(const Case<T>& c) {
   CHECK(c.x.intact() && c.dy.intact() && c.center.intact() && c.by_row.intact(), "inputs are only read");
 }
 
-constexpr size_t kSizes[] = {1,  2,  3,  7,  8,   9,   15,  16,  17,   31,   32,  33,
+constexpr size_t kSizes[] = {1,  2,  3,  7,  8,   9,   15,  16,  17,   31,   32,   33,
                              47, 63, 64, 65, 100, 127, 128, 129, 1000, 1023, 4095, 4096};
 
 template <class T, class F>

@@ -55,7 +55,8 @@ struct Whole {
     const long double spread = sqrtl(m2 / n);
     CHECK(m.count == static_cast<double>(around.size()), "%s", how);
     CHECK(fabsl(mean_error) <= 0x1p-50L * spread, "%s of %zu around %g: %Lg", how, around.size(), center, mean_error);
-    CHECK(fabsl(m2_error) <= 0x1p-50L * m2, "%s of %zu around %g: %Lg of %Lg", how, around.size(), center, m2_error, m2);
+    CHECK(fabsl(m2_error) <= 0x1p-50L * m2, "%s of %zu around %g: %Lg of %Lg", how, around.size(), center, m2_error,
+          m2);
   }
 };
 

@@ -1,4 +1,5 @@
-// The pool hands out every item exactly once, whoever calls and however many threads there are.
+// The pool hands out every item exactly once, whoever calls and however many threads there are, to no more than the
+// caller asked for.
 #include "native/parallel/thread_pool.h"
 
 #include <atomic>
@@ -19,10 +20,14 @@ class Job {
     for (size_t i = 0; i < items; i++) seen_[i] = 0;
     for (auto& b : busy_) b = 0;
   }
-  void run() {
-    parallel::run(items_, grain_, [](void* self, size_t begin, size_t end, size_t worker) {
+  void run(size_t threads) {
+    const parallel::Body body = [](void* self, size_t begin, size_t end, size_t worker) {
       static_cast<Job*>(self)->body(begin, end, worker);
-    }, this);
+    };
+    parallel::run(threads, items_, grain_, body, this);
+  }
+  void run(const parallel::Team& team) {
+    team.for_each(items_, grain_, [this](size_t begin, size_t end, size_t worker) { body(begin, end, worker); });
   }
   bool each_once() const {
     for (size_t i = 0; i < items_; i++) {
@@ -35,7 +40,7 @@ class Job {
 
  private:
   void body(size_t begin, size_t end, size_t worker) {
-    // A piece is not empty, inside, one grain long but for the last; a worker has one piece at a time.
+    // A piece is not empty, inside, one grain long but for the last or the whole; a worker has one piece at a time.
     const bool whole = end - begin == grain_ || end == items_;
     if (begin >= end || end > items_ || begin % grain_ != 0 || !whole || worker >= parallel::kMaxThreads ||
         busy_[worker]++ != 0) {
@@ -76,11 +81,14 @@ void each_item_once() {
   for (int round = 0; round < 3; round++) {
     for (const size_t threads : {1, 7, 2, 3, 1, 2}) {
       parallel::set_threads(threads);
+      const parallel::Team team(false);
       for (const size_t items : {1, 2, 3, 7, 15, 64, 101, 4097}) {
         for (const size_t grain : {1, 2, 5, 64, 5000}) {
-          Job job(items, grain);
-          job.run();
+          Job job(items, grain), by_team(items, grain);
+          job.run(threads);
+          by_team.run(team);
           check(job, threads, items, grain);
+          check(by_team, threads, items, grain);
         }
       }
     }
@@ -88,21 +96,20 @@ void each_item_once() {
 }
 
 void several_callers() {
-  parallel::set_threads(3);
   constexpr size_t kCallers = 4, kCalls = 200;
   std::vector<std::unique_ptr<Job>> jobs;
   for (size_t i = 0; i < kCallers * kCalls; i++) jobs.emplace_back(new Job(1 + i % 97, 1 + i % 5));
   std::vector<std::thread> callers;
   for (size_t c = 0; c < kCallers; c++) {
     callers.emplace_back([&jobs, c] {
-      for (size_t i = 0; i < kCalls; i++) jobs[c * kCalls + i]->run();
+      for (size_t i = 0; i < kCalls; i++) jobs[c * kCalls + i]->run(1 + c);
     });
   }
   for (std::thread& caller : callers) caller.join();
-  for (size_t i = 0; i < jobs.size(); i++) check(*jobs[i], 3, 1 + i % 97, 1 + i % 5);
+  for (size_t i = 0; i < jobs.size(); i++) check(*jobs[i], 1 + i / kCalls, 1 + i % 97, 1 + i % 5);
 }
 
-// One thread changes the setting while another works.
+// One thread changes the setting while another works: a team stays as large as when it was made.
 void changes_in_between() {
   std::atomic<bool> done{false};
   std::thread changer([&done] {
@@ -110,8 +117,9 @@ void changes_in_between() {
   });
   for (size_t i = 0; i < 2000; i++) {
     Job job(1 + i % 50, 1 + i % 3);
-    job.run();
-    check(job, 7, 1 + i % 50, 1 + i % 3);
+    const parallel::Team team(false);
+    job.run(team);
+    check(job, team.size(), 1 + i % 50, 1 + i % 3);
   }
   done = true;
   changer.join();
