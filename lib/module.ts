@@ -1,11 +1,12 @@
 // What layers have in common as parts of a network: modes, parameters, order. No arithmetic.
 
 import { checkBoolean, describe } from './internal/errors';
-import { Parameter, type Tensor, type TensorLike } from './tensor';
+import { asTensor, Parameter, type DType, type Tensor, type TensorLike } from './tensor';
 
 /**
  * What `Sequential` asks of a part: anything with these two works. The others are used where they are there.
- * `backward` returns the gradient of the latest `forward`'s input and adds into its parameters' `grad`.
+ * `backward` returns the gradient of the latest `forward`'s input and adds into its parameters' `grad`; `forward` keeps
+ * what that needs only where `isGradEnabled()`.
  */
 export interface ModuleLike {
   forward(input: Tensor): Tensor;
@@ -160,9 +161,18 @@ export class Sequential extends Module {
   }
 
   override forward(input: TensorLike): Tensor {
-    return this.#parts.reduce((x, part) => part.forward(x), input as Tensor);
+    return this.#parts.reduce((x, part) => part.forward(x), this.#tensor(input, 'forward', 'input'));
   }
   override backward(gradOutput: TensorLike): Tensor {
-    return this.#parts.reduceRight((dy, part) => part.backward(dy), gradOutput as Tensor);
+    return this.#parts.reduceRight(
+      (dy, part) => part.backward(dy),
+      this.#tensor(gradOutput, 'backward', 'grad_output'),
+    );
+  }
+
+  /** A Tensor, as parts are promised; nested arrays take the dtype of the first part that has one. */
+  #tensor(value: TensorLike, method: string, name: string): Tensor {
+    const dtypes = this.#parts.map((part) => (part as { dtype?: DType }).dtype);
+    return asTensor(value, `Sequential.${method}`, name, dtypes.find((dtype) => dtype !== undefined) ?? 'float32');
   }
 }

@@ -19,24 +19,24 @@ onEveryIsa('against the oracle', () => {
         const y = layer.forward(x);
         expect(y.shape).toEqual(form.shape);
         expect(y.strides).toEqual(x.strides);
-        expectClose('y', data(y), answer.y, allowed.y!, dtype);
+        expectClose('y', data(y), answer.y, allowed.y, dtype);
         const dx = layer.backward(dy);
         expect(dx.strides).toEqual(x.strides);
-        expectClose('dx', data(dx), answer.dx, allowed.dx!, dtype);
-        if (layer.weight) expectClose('dweight', data(layer.weight.grad), answer.dweight, allowed.dweight!, dtype);
-        if (layer.bias) expectClose('dbias', data(layer.bias.grad), answer.dbias, allowed.dbias!, dtype);
+        expectClose('dx', data(dx), answer.dx, allowed.dx, dtype);
+        if (layer.weight) expectClose('dweight', data(layer.weight.grad), answer.dweight, allowed.dweight, dtype);
+        if (layer.bias) expectClose('dbias', data(layer.bias.grad), answer.dbias, allowed.dbias, dtype);
 
         if (!layer.runningMean) return;
         const [, outer, , inner] = form.geometry;
         const n = outer * inner;
         const expectedMean = answer.mean.map((m) => 0.1 * m);
         const expectedVar = answer.var.map((v) => 0.9 + (0.1 * v * n) / (n - 1));
-        expectClose('running mean', data(layer.runningMean), expectedMean, allowed.mean!, dtype);
+        expectClose('running mean', data(layer.runningMean), expectedMean, allowed.mean, dtype);
         expectClose(
           'running var',
           data(layer.runningVar),
           expectedVar,
-          allowed.var! + 2 ** -23 * (dtype === 'float32' ? 1 : 2 ** -29),
+          allowed.var + 2 ** -23 * (dtype === 'float32' ? 1 : 2 ** -29),
           dtype,
         );
 

@@ -363,6 +363,15 @@ describe('Module and Sequential', () => {
     net.zeroGrad();
     expect(net.parameters().every((p) => p.grad === null)).toBe(true);
   });
+  it('gives its parts tensors, whatever it was given', () => {
+    const seen: unknown[] = [];
+    const spy = { forward: (x: Tensor) => (seen.push(x), x), backward: (dy: Tensor) => (seen.push(dy), dy) };
+    const net = new Sequential(spy, new LayerNorm(2, { dtype: 'float64' }), spy);
+    net.forward([[1, 2]]);
+    net.backward({ data: new Float64Array(2), dims: [1, 2] });
+    expect(seen.every((x) => x instanceof Tensor && x.dtype === 'float64')).toBe(true);
+    expect(() => net.forward('x' as never)).toThrow(/Sequential.forward: input must be a tensor/);
+  });
   it('takes anything with forward and backward, and nothing else', () => {
     const identity = { forward: (x: Tensor) => x, backward: (dy: Tensor) => dy };
     const net = new Sequential(identity, new LayerNorm(2));

@@ -4,7 +4,6 @@
 //   ops_test --digest    one hash for each instruction set over all outputs, to compare machines by
 #include <float.h>
 
-#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -13,9 +12,14 @@
 #include "native/ops/normalize.h"
 #include "test/native/check.h"
 #include "test/native/data.h"
+#include "test/native/float_mode.h"
 
 using namespace simdnorm;
+using test::kHostile;
 using test::Kind;
+using test::mode;
+using test::Mode;
+using test::set_mode;
 using test::Values;
 
 namespace {
@@ -312,28 +316,6 @@ void check(const Problem<T>& p) {
     }
   }
 }
-
-// Denormals flushed and another rounding, as an addon that was built with -ffast-math leaves them.
-#if defined(__x86_64__)
-using Mode = unsigned;
-constexpr Mode kHostile = 0x1f80 | 0x8040 | 0x6000;
-Mode mode() { return __builtin_ia32_stmxcsr() & ~0x3fu; }
-void set_mode(Mode m) { __builtin_ia32_ldmxcsr(m); }
-#elif defined(__aarch64__)
-using Mode = uint64_t;
-constexpr Mode kHostile = uint64_t(7) << 22;
-Mode mode() {
-  Mode m;
-  __asm__ volatile("mrs %0, fpcr" : "=r"(m));
-  return m;
-}
-void set_mode(Mode m) { __asm__ volatile("msr fpcr, %0" : : "r"(m)); }
-#else
-using Mode = int;
-constexpr Mode kHostile = 0;
-Mode mode() { return 0; }
-void set_mode(Mode) {}
-#endif
 
 template <class T>
 void float_environment() {

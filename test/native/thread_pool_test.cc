@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "test/native/check.h"
+#include "test/native/float_mode.h"
 
 namespace parallel = simdnorm::parallel;
 
@@ -75,6 +76,24 @@ void settings() {
   CHECK(parallel::threads() == parallel::kMaxThreads);
   parallel::set_threads(3);
   CHECK(parallel::threads() == 3);
+}
+
+// Helpers inherit the mode of the thread that starts them: here a hostile one, and no helper has been started yet.
+void float_mode() {
+  const test::Mode usual = test::mode();
+  std::atomic<int> hostile{0}, workers{0};
+  const parallel::Team team(false);
+  CHECK(team.size() == 3);
+  test::set_mode(test::kHostile);
+  team.for_each(3, 1, [&](size_t, size_t, size_t) {
+    if (test::mode() != usual) hostile++;
+    workers++;
+    while (workers < 3) std::this_thread::yield();  // one item for each
+  });
+  const test::Mode after = test::mode();
+  test::set_mode(usual);
+  CHECK(hostile == 0);
+  CHECK(after == test::kHostile, "the caller's own comes back");
 }
 
 void each_item_once() {
@@ -148,6 +167,7 @@ void team() {
 
 int main() {
   settings();
+  float_mode();
   each_item_once();
   several_callers();
   changes_in_between();

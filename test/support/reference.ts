@@ -20,6 +20,9 @@ export interface Answer {
   dx: Float64Array;
   dweight: Float64Array;
   dbias: Float64Array;
+  /** Sums of magnitudes behind dweight and dbias: what their errors are measured against. */
+  dweightTerms: Float64Array;
+  dbiasTerms: Float64Array;
 }
 
 function exactSum(terms: number[]): number {
@@ -42,7 +45,8 @@ export function reference(q: Question, dy?: ArrayLike<number>): Answer {
     Float64Array,
     Float64Array,
   ];
-  const [dweight, dbias] = [new Float64Array(channels), new Float64Array(channels)];
+  const perChannel = (): Float64Array => new Float64Array(channels);
+  const [dweight, dbias, dweightTerms, dbiasTerms] = [perChannel(), perChannel(), perChannel(), perChannel()];
   for (let s = 0; s < batch * groups; s++) {
     const members: number[] = [];
     for (let o = 0; o < outer; o++) {
@@ -66,7 +70,9 @@ export function reference(q: Question, dy?: ArrayLike<number>): Answer {
       dx[e] = rstd[s]! * (h(e) - hMean - xHat(e) * hxMean);
       dweight[channel(e)]! += dy[e]! * xHat(e);
       dbias[channel(e)]! += dy[e]!;
+      dweightTerms[channel(e)]! += Math.abs(dy[e]!) * (1 + Math.abs(xHat(e)));
+      dbiasTerms[channel(e)]! += Math.abs(dy[e]!);
     }
   }
-  return { y, mean, var: variance, rstd, dx, dweight, dbias };
+  return { y, mean, var: variance, rstd, dx, dweight, dbias, dweightTerms, dbiasTerms };
 }

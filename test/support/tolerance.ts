@@ -22,23 +22,27 @@ const peak = (values: ArrayLike<number>): number => {
  * shift were rounded once each; a float64 mean carries a relative 2^-53 of the deviations, a float32 one nothing. 8 units.
  * Statistics: a chain of 32 additions is within 16.5 units of the largest, 24 with the roundings of the terms.
  * Gradients of x: as outputs, with sums in chains of 32: 32 units of |dy| * |weight| * rstd * (1 + |xHat|)^2.
- * Gradients of parameters: sums of n terms in lanes and chains of 32, the lanes in double: 32 units of sum |dy| * |xHat|.
+ * Gradients of parameters: sums in lanes and chains of 32, the lanes in double: for each channel, 32 units of the sum of
+ * |dy| * (1 + |xHat|), or of |dy|.
  */
-export function tolerances(q: Question, answer: Answer, dy: ArrayLike<number>, dtype: Dtype): Record<string, number> {
+export function tolerances(
+  q: Question,
+  answer: Answer,
+  dy: ArrayLike<number>,
+  dtype: Dtype,
+): Record<'y' | 'mean' | 'var' | 'dx', number> & Record<'dweight' | 'dbias', Float64Array> {
   const u = unitRoundoff[dtype];
   const weight = q.weight ? peak(q.weight) : 1;
   const bias = q.bias ? peak(q.bias) : 0;
-  const [, , , , , channels] = q.geometry;
   const xHat = (peak(answer.y) + bias) / (weight || 1);
   const dyPeak = peak(dy);
-  const perChannel = q.x.length / channels;
   return {
     y: 8 * u * (xHat * weight + bias),
     mean: 8 * u * (peak(answer.mean) + Math.sqrt(peak(answer.var))),
     var: 24 * u * peak(answer.var),
     dx: 32 * u * dyPeak * weight * peak(answer.rstd) * (1 + xHat) ** 2,
-    dweight: 32 * u * dyPeak * (1 + xHat) * Math.max(perChannel, 1),
-    dbias: 32 * u * dyPeak * Math.max(perChannel, 1),
+    dweight: answer.dweightTerms.map((sum) => 32 * u * sum),
+    dbias: answer.dbiasTerms.map((sum) => 32 * u * sum),
   };
 }
 
@@ -52,28 +56,29 @@ export function ulps(actual: number, expected: number, dtype: Dtype): number {
   return Math.abs(actual - expected) / 2 ** (exponent - (dtype === 'float32' ? 23 : 52));
 }
 
-/** Throws where `actual` is further than `allowed` from `expected`; names the worst element, in ulp. */
+/** Throws where `actual` is further than `allowed` (or allowed[i]) from `expected`; names the worst element, in ulp. */
 export function expectClose(
   what: string,
   actual: ArrayLike<number>,
   expected: ArrayLike<number>,
-  allowed: number,
+  allowed: number | ArrayLike<number>,
   dtype: Dtype,
 ): void {
   if (actual.length !== expected.length)
     throw new Error(`${what}: ${actual.length} elements, expected ${expected.length}`);
-  let worst = -1;
-  let most = allowed;
+  const limit = (i: number): number => (typeof allowed === 'number' ? allowed : allowed[i]!);
+  let [worst, most] = [-1, 0];
   for (let i = 0; i < expected.length; i++) {
     const off = Math.abs(actual[i]! - expected[i]!);
-    if (off <= most || (Number.isNaN(actual[i]!) && Number.isNaN(expected[i]!)) || actual[i] === expected[i]) continue;
-    worst = i;
-    most = off;
+    if (off <= limit(i) || (Number.isNaN(actual[i]!) && Number.isNaN(expected[i]!)) || actual[i] === expected[i])
+      continue;
+    if (worst >= 0 && off <= most) continue;
+    [worst, most] = [i, off];
   }
   if (worst < 0) return;
   const [a, e] = [actual[worst]!, expected[worst]!];
   throw new Error(
-    `${what}[${worst}]: got ${a}, expected ${e}, off by ${most} (${ulps(a, e, dtype)} ulp), allowed ${allowed}`,
+    `${what}[${worst}]: got ${a}, expected ${e}, off by ${most} (${ulps(a, e, dtype)} ulp), allowed ${limit(worst)}`,
   );
 }
 
