@@ -1,0 +1,283 @@
+// What a careful user writes today without an addon: loops over Float32Array, statistics in two passes in doubles, four
+// accumulators so that the additions are not one dependent chain. One thread. Hot loops are functions of their own, so
+// that the JIT compiles each once and well.
+//
+// The loops are by geometry, [batch, outer, groups, inner, run, channels]: `slabs` where a channel's elements lie
+// together (BatchNorm, GroupNorm, InstanceNorm), `columns` where channels lie side by side, `rows` for LayerNorm and
+// RMSNorm. Each gives { forward(mode), backward() }.
+
+import { EPS, MOMENTUM } from '../grid.mjs';
+
+// ---- along the data: elements [from, to) ----
+
+function sum(x, from, to) {
+  let a = 0,
+    b = 0,
+    c = 0,
+    d = 0,
+    i = from;
+  for (; i + 3 < to; i += 4) {
+    a += x[i];
+    b += x[i + 1];
+    c += x[i + 2];
+    d += x[i + 3];
+  }
+  for (; i < to; i++) a += x[i];
+  return a + b + c + d;
+}
+
+function sumSquares(x, from, to, mean) {
+  let a = 0,
+    b = 0,
+    c = 0,
+    d = 0,
+    i = from;
+  for (; i + 3 < to; i += 4) {
+    const p = x[i] - mean,
+      q = x[i + 1] - mean,
+      r = x[i + 2] - mean,
+      s = x[i + 3] - mean;
+    a += p * p;
+    b += q * q;
+    c += r * r;
+    d += s * s;
+  }
+  for (; i < to; i++) a += (x[i] - mean) ** 2;
+  return a + b + c + d;
+}
+
+// Adds the sums of dy and dy * (x - mean) to sums[0] and sums[1].
+function gradSums(sums, dy, x, from, to, mean) {
+  let a = 0,
+    b = 0,
+    p = 0,
+    q = 0,
+    i = from;
+  for (; i + 1 < to; i += 2) {
+    a += dy[i];
+    b += dy[i + 1];
+    p += dy[i] * (x[i] - mean);
+    q += dy[i + 1] * (x[i + 1] - mean);
+  }
+  for (; i < to; i++) {
+    a += dy[i];
+    p += dy[i] * (x[i] - mean);
+  }
+  sums[0] += a + b;
+  sums[1] += p + q;
+}
+
+function affine(y, x, from, to, scale, shift) {
+  for (let i = from; i < to; i++) y[i] = x[i] * scale + shift;
+}
+
+function slope(dx, dy, x, from, to, byDy, byX, constant) {
+  for (let i = from; i < to; i++) dx[i] = dy[i] * byDy + x[i] * byX + constant;
+}
+
+function affineElements(y, x, at, n, mean, rstd, weight, bias) {
+  for (let i = 0; i < n; i++) y[at + i] = (x[at + i] - mean) * rstd * weight[i] + bias[i];
+}
+
+function scaleElements(y, x, at, n, rstd, weight) {
+  for (let i = 0; i < n; i++) y[at + i] = x[at + i] * rstd * weight[i];
+}
+
+function gradSumsElements(sums, sumW, sumB, dy, x, at, n, mean, rstd, weight) {
+  let h = 0,
+    hx = 0;
+  for (let i = 0; i < n; i++) {
+    const d = dy[at + i],
+      xHat = (x[at + i] - mean) * rstd;
+    h += d * weight[i];
+    hx += d * weight[i] * xHat;
+    sumW[i] += d * xHat;
+    sumB[i] += d;
+  }
+  sums[0] = h;
+  sums[1] = hx;
+}
+
+function slopeElements(dx, dy, x, at, n, mean, rstd, weight, h, hx) {
+  for (let i = 0; i < n; i++) dx[at + i] = rstd * (dy[at + i] * weight[i] - h - (x[at + i] - mean) * rstd * hx);
+}
+
+// ---- down the columns ----
+
+function sumColumns(into, x, rows, cols) {
+  for (let r = 0, i = 0; r < rows; r++) for (let c = 0; c < cols; c++, i++) into[c] += x[i];
+}
+
+function sumSquaresColumns(into, x, rows, cols, mean) {
+  for (let r = 0, i = 0; r < rows; r++) {
+    for (let c = 0; c < cols; c++, i++) {
+      const d = x[i] - mean[c];
+      into[c] += d * d;
+    }
+  }
+}
+
+function gradColumns(s, q, dy, x, rows, cols, mean) {
+  for (let r = 0, i = 0; r < rows; r++) {
+    for (let c = 0; c < cols; c++, i++) {
+      s[c] += dy[i];
+      q[c] += dy[i] * (x[i] - mean[c]);
+    }
+  }
+}
+
+function affineColumns(y, x, rows, cols, scale, shift) {
+  for (let r = 0, i = 0; r < rows; r++) for (let c = 0; c < cols; c++, i++) y[i] = x[i] * scale[c] + shift[c];
+}
+
+function slopeColumns(dx, dy, x, rows, cols, byDy, byX, constant) {
+  for (let r = 0, i = 0; r < rows; r++) {
+    for (let c = 0; c < cols; c++, i++) dx[i] = dy[i] * byDy[c] + x[i] * byX[c] + constant[c];
+  }
+}
+
+function blend(running, c, value) {
+  running[c] += MOMENTUM * (value - running[c]);
+}
+
+// ---- the layers ----
+
+function slabs({ geometry, x, y, dy, dx, weight, bias, dweight, dbias, runningMean, runningVar }) {
+  const [batch, outer, groups, inner, run] = geometry;
+  const [stride, count, perGroup] = [groups * inner, outer * inner, inner / run];
+  const [means, rstds] = [new Float64Array(batch * groups), new Float64Array(batch * groups)];
+  const sums = new Float64Array(2);
+  const forward = (mode) => {
+    for (let index = 0; index < batch * groups; index++) {
+      const g = index % groups;
+      const begin = ((index - g) / groups) * outer * stride + g * inner;
+      let [mean, variance] = [0, 0];
+      if (mode === 'eval' && runningMean) [mean, variance] = [runningMean[g], runningVar[g]];
+      else {
+        for (let o = 0; o < outer; o++) mean += sum(x, begin + o * stride, begin + o * stride + inner) / count;
+        for (let o = 0; o < outer; o++)
+          variance += sumSquares(x, begin + o * stride, begin + o * stride + inner, mean) / count;
+        if (runningMean) {
+          blend(runningMean, g, mean);
+          blend(runningVar, g, (variance * count) / (count - 1));
+        }
+      }
+      const rstd = 1 / Math.sqrt(variance + EPS);
+      means[index] = mean;
+      rstds[index] = rstd;
+      for (let o = 0; o < outer; o++) {
+        for (let d = 0; d < perGroup; d++) {
+          const at = begin + o * stride + d * run;
+          const scale = rstd * weight[g * perGroup + d];
+          affine(y, x, at, at + run, scale, bias[g * perGroup + d] - mean * scale);
+        }
+      }
+    }
+  };
+  const backward = () => {
+    dweight.fill(0);
+    dbias.fill(0);
+    for (let index = 0; index < batch * groups; index++) {
+      const g = index % groups;
+      const begin = ((index - g) / groups) * outer * stride + g * inner;
+      const [mean, rstd] = [means[index], rstds[index]];
+      let [h, hx] = [0, 0];
+      for (let d = 0; d < perGroup; d++) {
+        const c = g * perGroup + d;
+        sums.fill(0);
+        for (let o = 0; o < outer; o++) {
+          const at = begin + o * stride + d * run;
+          gradSums(sums, dy, x, at, at + run, mean);
+        }
+        dbias[c] += sums[0];
+        dweight[c] += sums[1] * rstd;
+        h += sums[0] * weight[c];
+        hx += sums[1] * rstd * weight[c];
+      }
+      const byX = (-rstd * rstd * hx) / count;
+      const constant = (-rstd * h) / count - mean * byX;
+      for (let o = 0; o < outer; o++) {
+        for (let d = 0; d < perGroup; d++) {
+          const at = begin + o * stride + d * run;
+          slope(dx, dy, x, at, at + run, rstd * weight[g * perGroup + d], byX, constant);
+        }
+      }
+    }
+  };
+  return { forward, backward };
+}
+
+function columns({ geometry, x, y, dy, dx, weight, bias, dweight, dbias, runningMean, runningVar }) {
+  const [, count, cols] = geometry;
+  const [mean, square, rstd, scale, shift, byX, s, q] = Array.from({ length: 8 }, () => new Float64Array(cols));
+  const forward = (mode) => {
+    if (mode === 'eval') mean.set(runningMean);
+    else {
+      mean.fill(0);
+      square.fill(0);
+      sumColumns(mean, x, count, cols);
+      for (let c = 0; c < cols; c++) mean[c] /= count;
+      sumSquaresColumns(square, x, count, cols, mean);
+    }
+    for (let c = 0; c < cols; c++) {
+      rstd[c] = 1 / Math.sqrt((mode === 'eval' ? runningVar[c] : square[c] / count) + EPS);
+      if (mode !== 'eval') {
+        blend(runningMean, c, mean[c]);
+        blend(runningVar, c, square[c] / (count - 1));
+      }
+      scale[c] = rstd[c] * weight[c];
+      shift[c] = bias[c] - mean[c] * scale[c];
+    }
+    affineColumns(y, x, count, cols, scale, shift);
+  };
+  const backward = () => {
+    s.fill(0);
+    q.fill(0);
+    gradColumns(s, q, dy, x, count, cols, mean);
+    for (let c = 0; c < cols; c++) {
+      dbias[c] = s[c];
+      dweight[c] = q[c] * rstd[c];
+      scale[c] = rstd[c] * weight[c];
+      byX[c] = (-scale[c] * rstd[c] * rstd[c] * q[c]) / count;
+      shift[c] = (-scale[c] * s[c]) / count - mean[c] * byX[c];
+    }
+    slopeColumns(dx, dy, x, count, cols, scale, byX, shift);
+  };
+  return { forward, backward };
+}
+
+function rows({ geometry, about, x, y, dy, dx, weight, bias, dweight, dbias }) {
+  const [count, , , n] = geometry;
+  const centered = about === 'mean';
+  const [means, rstds] = [new Float64Array(count), new Float64Array(count)];
+  const [sumW, sumB, sums] = [new Float64Array(n), new Float64Array(n), new Float64Array(2)];
+  const forward = () => {
+    for (let r = 0; r < count; r++) {
+      const at = r * n;
+      const mean = centered ? sum(x, at, at + n) / n : 0;
+      const rstd = 1 / Math.sqrt(sumSquares(x, at, at + n, mean) / n + EPS);
+      means[r] = mean;
+      rstds[r] = rstd;
+      if (bias) affineElements(y, x, at, n, mean, rstd, weight, bias);
+      else scaleElements(y, x, at, n, rstd, weight);
+    }
+  };
+  const backward = () => {
+    sumW.fill(0);
+    sumB.fill(0);
+    for (let r = 0; r < count; r++) {
+      const at = r * n;
+      gradSumsElements(sums, sumW, sumB, dy, x, at, n, means[r], rstds[r], weight);
+      slopeElements(dx, dy, x, at, n, means[r], rstds[r], weight, centered ? sums[0] / n : 0, sums[1] / n);
+    }
+    dweight.set(sumW);
+    dbias?.set(sumB);
+  };
+  return { forward, backward };
+}
+
+/** The loops of one row of the grid. Arrays are Float32Array; `bias` and `dbias`, and the running ones, are null where there are none. */
+export function plain(row) {
+  const [, outer, , inner, run] = row.geometry;
+  return run > 1 ? slabs(row) : inner === 1 && outer > 1 ? columns(row) : rows(row);
+}
