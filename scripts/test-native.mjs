@@ -66,6 +66,7 @@ function build(stage) {
   for (const args of steps) {
     const result = run('cmake', args, { capture: true });
     if (result.status !== 0) throw new Failure(`${result.stdout}\ncmake ${args.join(' ')} failed`);
+    if (result.stdout.includes('warning:')) process.stdout.write(result.stdout);
   }
 }
 

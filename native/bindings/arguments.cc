@@ -20,8 +20,8 @@ const Arguments::View& Arguments::view(size_t argument) {
   View& v = views_[argument];
   if (v.asked) return v;
   v.asked = true;
-  // Node without Float16Array support leaves the type of one unset, without an error.
-  v.type = static_cast<napi_typedarray_type>(-1);
+  // A type that no call accepts: Node without Float16Array support leaves that of one unset, without an error.
+  v.type = napi_int8_array;
   v.is_array =
       napi_get_typedarray_info(env_, values_[argument], &v.type, &v.length, &v.data, nullptr, nullptr) == napi_ok;
   return v;
