@@ -15,7 +15,6 @@
         'OTHER_CPLUSPLUSFLAGS': ['<@(common_cflags)'],
         'MACOSX_DEPLOYMENT_TARGET': '11.0',
       },
-      'msvs_settings': {'VCCLCompilerTool': {'AdditionalOptions': ['-std:c++17']}},
       'conditions': [
         ['target_arch=="x64"', {'dependencies': ['isa_avx512', 'isa_avx2', 'isa_portable']}],
         ['target_arch=="arm64"', {'dependencies': ['isa_neon', 'isa_portable']}],

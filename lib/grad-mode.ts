@@ -23,7 +23,10 @@ export function noGrad<T>(f: () => T): T {
   depth++;
   try {
     const result = f();
-    if (typeof (result as { then?: unknown } | null | undefined)?.then === 'function') {
+    const then = (result as { then?: unknown } | null | undefined)?.then;
+    if (typeof then === 'function') {
+      // Refused below; a rejection of it must not end the process as well.
+      then.call(result, undefined, () => {});
       throw new TypeError(
         'noGrad: the function returned a promise, and what it awaits would run with gradients on; ' +
           'call noGrad inside the asynchronous function',

@@ -65,7 +65,8 @@ export abstract class Module implements ModuleLike {
 
   /**
    * Holds the layer still whatever `train()` says later: it stays in evaluation mode, its running statistics stay as
-   * they are, and backward leaves its parameters' `grad` alone while it still returns the gradient of the input.
+   * they are, and backward leaves its parameters' `grad` alone while it still returns the gradient of the input. Reaches
+   * the parts that are a `Module`.
    */
   freeze(frozen = true): this {
     this.#frozen = checkBoolean(`${this.constructor.name}.freeze`, 'frozen', frozen);
@@ -113,6 +114,11 @@ export abstract class Module implements ModuleLike {
   /** What stands between the brackets of `String(layer)`. */
   protected extraRepr(): string {
     return '';
+  }
+
+  /** `console.log(layer)` prints it as `String(layer)` does. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return String(this);
   }
 
   toString(): string {

@@ -336,6 +336,7 @@ function fromNested(value: NestedArray, dtype: DType, where: string): Tensor {
   const shape: number[] = [];
   for (let level = value; Array.isArray(level); level = (level as NestedArray[])[0] as NestedArray) {
     shape.push(level.length);
+    if (shape.length > 64) throw new RangeError(`${where}: arrays nested more than 64 deep`);
   }
   const out = allocate(dtype, elementsOf(shape)) as Float32Array;
   let at = 0;

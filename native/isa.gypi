@@ -10,5 +10,4 @@
     'OTHER_CPLUSPLUSFLAGS': ['<@(common_cflags)', '<@(isa_cflags)'],
     'MACOSX_DEPLOYMENT_TARGET': '11.0',
   },
-  'msvs_settings': {'VCCLCompilerTool': {'AdditionalOptions': ['-std:c++17', '<@(isa_cflags)'], 'WholeProgramOptimization': 'false'}},
 }

@@ -236,6 +236,7 @@ function checkFlags() {
 
 function checkAddon() {
   if (process.platform !== 'linux' || !existsSync(addon)) {
+    if (process.env.CI) throw new Error(`${addon} is not there: npm run build:addon`);
     console.log(`not checked: ${addon}, which is not there or not for Linux`);
     return;
   }

@@ -71,7 +71,7 @@ function build(stage) {
 }
 
 function ctest(stage) {
-  const args = ['--test-dir', folder(stage), '--output-on-failure'];
+  const args = ['--test-dir', folder(stage), '--output-on-failure', '--parallel', String(availableParallelism())];
   const { stdout } = run('ctest', args, { capture: true });
   process.stdout.write(stdout);
   const summary = /tests passed, (\d+) tests? failed out of (\d+)/.exec(stdout);

@@ -18,6 +18,8 @@ it.each(examples.map((code, i) => [i + 1, code] as const))('example %i runs', (_
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
 });
 
+it('has no blank left to fill', () => expect(readme).not.toMatch(/@[A-Z]+@/));
+
 it('every file it links to exists', () => {
   for (const [, path] of readme.matchAll(/\]\(([^)#]+)\)/g)) {
     if (!/^https?:/.test(path!)) expect(() => readFileSync(join(root, path!))).not.toThrow();

@@ -159,7 +159,7 @@ const everything: [string, () => unknown, Kind, RegExp][] = [
     'Int32Array data',
     () => new LayerNorm(4).forward({ data: new Int32Array(4) as never, shape: [4] }),
     TypeError,
-    /data must be a Float32Array.*but got a Int32Array/,
+    /data must be a Float32Array.*but got an Int32Array/,
   ],
   [
     'a Proxy of a typed array',
@@ -355,6 +355,58 @@ const everything: [string, () => unknown, Kind, RegExp][] = [
     () => new LayerNorm(3).forward(f32(1, 3), { context: {} as never }),
     TypeError,
     /context must come from LayerNorm\.context\(\)/,
+  ],
+  [
+    'a gradient of another shape',
+    () => {
+      const ln = new LayerNorm([2, 3]);
+      ln.forward(f32(2, 3));
+      ln.weight!.grad = f32(3, 2);
+      return ln.backward(f32(2, 3));
+    },
+    RangeError,
+    /weight\.grad has shape \[3, 2\], weight has \[2, 3\]/,
+  ],
+  [
+    'a gradient with strides',
+    () => {
+      const ln = new LayerNorm([2, 3]);
+      ln.forward(f32(2, 3));
+      ln.weight!.grad = f32(3, 2).permute(1, 0);
+      return ln.backward(f32(2, 3));
+    },
+    RangeError,
+    /weight\.grad must be contiguous/,
+  ],
+  [
+    'the same shared memory under two names',
+    () => {
+      const memory = new SharedArrayBuffer(24);
+      const [x, out] = [memory, structuredClone(memory)].map((buffer) => new Float32Array(buffer));
+      return new LayerNorm(3).forward(tensor(x!, [2, 3]), { out: out! });
+    },
+    RangeError,
+    /out overlaps/,
+  ],
+  [
+    'a counter that is none',
+    () => {
+      const bn = new BatchNorm1d(1, { momentum: null });
+      bn.numBatchesTracked = -1;
+      return bn.forward(f32(2, 1));
+    },
+    RangeError,
+    /numBatchesTracked must be an integer of at least 0, but got -1/,
+  ],
+  [
+    'nested arrays without end',
+    () => {
+      const endless: unknown[] = [];
+      endless.push(endless);
+      return tensor(endless as never);
+    },
+    RangeError,
+    /nested more than 64 deep/,
   ],
   // backward
   [

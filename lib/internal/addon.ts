@@ -39,12 +39,13 @@ export interface Addon {
   isaUse(i: number): number;
   threads(): number;
   setThreads(n: number): number;
-  firstInProcess(): number;
+  /** Whether the environment's settings were applied in this process; 1 says that they are now. */
+  configured(done: 0 | 1): number;
 }
 
 /** Numbers of the parameter block, after the six of the geometry. native/bindings/addon.cc has the same list. */
 export const Block = { offsetX: 6, offsetY: 7, offsetDy: 8, eps: 9, momentum: 10, flags: 11, length: 12 } as const;
-export const Flag = { aboutZero: 1, zeroVarIsZero: 2, useRunning: 4 } as const;
+export const Flag = { aboutZero: 1, zeroVarIsZero: 2, useRunning: 4, keepsInput: 8 } as const;
 
 /** Names of the arguments, for messages. */
 export const Names = {
@@ -88,7 +89,7 @@ function load(): Addon {
       'ERR_ADDON_NOT_FOUND',
       `simdnorm: no native addon for ${process.platform}-${process.arch}${libc}, Node ${process.versions.node}. ` +
         `Looked for build/Release/simdnorm.node and prebuilds/${process.platform}-${process.arch}/ in ${root}; ` +
-        `prebuilds has: ${shipped.join(', ') || 'nothing'}. To build it there: npm run build:addon ` +
+        `prebuilds has: ${shipped.join(', ') || 'nothing'}. To build it, in a clone of the repository: npm run build:addon ` +
         `(needs Python 3, make and a C++17 compiler). Cause: ${String((cause as Error).message ?? cause)}`,
     );
   }
@@ -128,11 +129,12 @@ export function useThreads(n: unknown, where: string): void {
 }
 
 // Process-wide settings, applied by whoever loads first; a Worker that comes later leaves them alone.
-if (addon.firstInProcess() === 1) {
+if (addon.configured(0) === 0) {
   const { SIMDNORM_ISA, SIMDNORM_NUM_THREADS } = process.env;
   if (SIMDNORM_ISA) useIsa(SIMDNORM_ISA, 'SIMDNORM_ISA');
   useThreads(
     SIMDNORM_NUM_THREADS ? Number(SIMDNORM_NUM_THREADS) : Math.min(availableParallelism(), 256),
     'SIMDNORM_NUM_THREADS',
   );
+  addon.configured(1);
 }

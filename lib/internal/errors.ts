@@ -18,7 +18,7 @@ export function describe(value: unknown): string {
   if (typeof value === 'number' || typeof value === 'boolean' || value === undefined) return String(value);
   if (typeof value === 'bigint') return `${value}n`;
   if (Array.isArray(value)) return 'an array';
-  if (ArrayBuffer.isView(value)) return `a ${arrayKind(value)}`;
+  if (ArrayBuffer.isView(value)) return `${arrayKind(value)!.startsWith('I') ? 'an' : 'a'} ${arrayKind(value)}`;
   if (typeof value === 'function') return 'a function';
   return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
 }

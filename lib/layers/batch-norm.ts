@@ -1,4 +1,4 @@
-import { formatShape } from '../internal/errors';
+import { checkSize, formatShape } from '../internal/errors';
 import { batchNorm } from '../internal/geometry';
 import { elementsOf } from '../tensor';
 import type { Plan } from './norm';
@@ -25,26 +25,24 @@ abstract class BatchNorm extends TrackedNorm {
       throw new RangeError(`${where}: expected ${expected} input (got ${shape.length}D input)`);
     }
     const [n, c, ...spatial] = shape as [number, number, ...number[]];
-    this.checkChannels(c);
-    if (!this.#batchStatistics()) {
-      if (this.eps < 0) throw new RangeError(`${where}: batch_norm eps must be non-negative, but got ${this.eps}`);
-      return;
-    }
-    if (n * elementsOf(spatial) === 1) {
+    const training = this.#batchStatistics();
+    if (training && n * elementsOf(spatial) === 1) {
       throw new RangeError(
         `${where}: Expected more than 1 value per channel when training, got input size ${formatShape(shape)}`,
       );
     }
-    if (this.eps <= 0) {
+    if (training && this.eps <= 0) {
       throw new RangeError(`${where}: batch_norm eps must be positive during training, but got ${this.eps}`);
     }
+    if (this.eps < 0) throw new RangeError(`${where}: batch_norm eps must be non-negative, but got ${this.eps}`);
+    this.checkChannels(c);
   }
 
   protected override plan(shape: readonly number[], channelsLast: boolean): Plan {
     const [n, c, ...spatial] = shape as [number, number, ...number[]];
     const useRunning = !this.#batchStatistics();
     const update = this.training && this.runningMean !== null;
-    const seen = (this.numBatchesTracked ?? 0) + 1;
+    const seen = checkSize(`${this.where}.forward`, 'numBatchesTracked', this.numBatchesTracked ?? 0) + 1;
     return {
       geometry: batchNorm({ n, c, s: elementsOf(spatial), channelsLast }),
       channelsLast,

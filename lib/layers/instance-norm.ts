@@ -20,9 +20,10 @@ abstract class InstanceNorm extends TrackedNorm {
   protected override checkShape(shape: readonly number[]): void {
     const where = `${this.where}.forward`;
     if (shape.length !== this.rank) {
-      const hint = shape.length === this.rank - 1 ? '; give an unbatched input a leading dimension of 1' : '';
       throw new RangeError(
-        `${where}: expected ${this.rank - 1}D or ${this.rank}D input (got ${shape.length}D input)${hint}`,
+        shape.length === this.rank - 1
+          ? `${where}: unbatched ${shape.length}D input is not supported yet; reshape it to ${formatShape([1, ...shape])}`
+          : `${where}: expected ${this.rank - 1}D or ${this.rank}D input (got ${shape.length}D input)`,
       );
     }
     const [, c, ...spatial] = shape as [number, number, ...number[]];
@@ -48,8 +49,9 @@ abstract class InstanceNorm extends TrackedNorm {
       channelsLast,
       eps: this.eps,
       useRunning,
-      runningMean: this.runningMean,
-      runningVar: this.runningVar,
+      // momentum null leaves the running statistics as they are.
+      runningMean: useRunning || this.momentum !== null ? this.runningMean : null,
+      runningVar: useRunning || this.momentum !== null ? this.runningVar : null,
       momentum: this.momentum ?? 0,
     };
   }
@@ -73,7 +75,7 @@ abstract class InstanceNorm extends TrackedNorm {
  *
  * *Matches* torch.nn.InstanceNorm1d, with `momentum: null` leaving the running statistics as they are and
  * `numBatchesTracked` never counting. Differences: a wrong number of channels is an error without affine too, where
- * torch warns; an empty batch leaves the running statistics alone, where torch writes NaN.
+ * torch warns; unbatched input is not taken yet; an empty batch leaves the running statistics alone, where torch writes NaN.
  *
  * *Reference*: Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022
  *

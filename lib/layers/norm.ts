@@ -143,7 +143,10 @@ export abstract class Norm extends Module {
       const block = this.#fill(plan.geometry, x.offset, y.offset);
       block[Block.eps] = plan.eps;
       block[Block.momentum] = plan.momentum;
-      block[Block.flags] = this.flags + (plan.useRunning ? Flag.useRunning : 0);
+      block[Block.flags] =
+        this.flags +
+        (plan.useRunning ? Flag.useRunning : 0) +
+        (keep && x === given && saveInput === 'reference' ? Flag.keepsInput : 0);
       const fault = addon.forward(
         block,
         x.data as FloatArray,
@@ -193,8 +196,8 @@ export abstract class Norm extends Module {
     x.checkExtent(where, 'the kept input');
     const dy = layOut(given, channelsLast);
     const dx = this.#target(options.out, x.shape, channelsLast, where);
-    const weightGrad = this.#gradOf(this.weight);
-    const biasGrad = this.#gradOf(this.bias);
+    const weightGrad = this.#gradOf(this.weight, where, 'weight');
+    const biasGrad = this.#gradOf(this.bias, where, 'bias');
     if (elementsOf(x.shape) > 0) {
       const block = this.#fill(geometry, x.offset, dx.offset);
       block[Block.offsetDy] = dy.offset;
@@ -269,8 +272,13 @@ export abstract class Norm extends Module {
     return viewOf(out as TensorData, shape, channelsLast);
   }
 
-  #gradOf(parameter: Parameter | null): Tensor | null {
+  #gradOf(parameter: Parameter | null, where: string, name: string): Tensor | null {
     if (!parameter?.requiresGrad || this.frozen) return null;
+    if (parameter.grad && !sameShape(parameter.grad.shape, parameter.shape)) {
+      throw new RangeError(
+        `${where}: ${name}.grad has shape ${formatShape(parameter.grad.shape)}, ${name} has ${formatShape(parameter.shape)}`,
+      );
+    }
     return parameter.grad ?? new Tensor(allocate(this.dtype, parameter.size), parameter.shape);
   }
 
@@ -285,8 +293,10 @@ export abstract class Norm extends Module {
 /** The elements of a parameter or buffer as the kernels take them: an array of exactly its size. */
 function arrayOf(t: Tensor | null, where: string, name: string): FloatArray | null {
   if (t === null) return null;
-  if (t.offset === 0 && lengthOf(t.data) === t.size) return t.data as FloatArray;
+  if (t.offset === 0 && lengthOf(t.data) === t.size && t.isContiguous) return t.data as FloatArray;
   t.checkExtent(where, name);
+  if (!t.isContiguous)
+    throw new RangeError(`${where}: ${name} must be contiguous, but has strides ${formatShape(t.strides)}`);
   return t.data.subarray(t.offset, t.offset + t.size) as FloatArray;
 }
 

@@ -25,7 +25,7 @@ enum Block {
   kBlock_ = 12
 };
 // kFlags is a sum of these.
-enum Flags { kAboutZero = 1, kZeroVarIsZero = 2, kUseRunning = 4 };
+enum Flags { kAboutZero = 1, kZeroVarIsZero = 2, kUseRunning = 4, kKeepsInput = 8 };
 static_assert(kGeometry == 0, "Arguments::geometry reads numbers 0 to 5");
 static_assert(sizeof(Statistic) == 5 * sizeof(double), "saved statistics are five doubles each");
 static_assert(sizeof(Moments) == 5 * sizeof(double), "moments are five doubles each");
@@ -66,7 +66,10 @@ int forward_as(Arguments& a) {
     a.role(kMean, Arguments::Role::kOut);
     a.role(kVar, Arguments::Role::kOut);
   }
-  if (!a.check_overlaps([](size_t out, size_t other) { return (out == kY && other == kX); })) return a.fault();
+  // Two SharedArrayBuffers can name one memory: only the pointers tell whether an input that backward needs is kept.
+  const auto in_place = [](size_t out, size_t other) { return out == kY && other == kX; };
+  const auto apart = [](size_t, size_t) { return false; };
+  if (!(flags & kKeepsInput ? a.check_overlaps(apart) : a.check_overlaps(in_place))) return a.fault();
   if (g.elements() == 0) return 0;
   return finish(a, normalize<T>(dispatch::active().of(T()), op));
 }
@@ -198,9 +201,12 @@ napi_value set_threads(napi_env env, napi_callback_info info) {
   return number(env, 1);
 }
 
-// configured(): 1 for the first caller in the process, who applies the environment's settings; then 0
+// configured(done): whether somebody in this process has applied the environment's settings; 1 for `done` says so
 std::atomic<bool> g_configured{false};
-napi_value first_in_process(napi_env env, napi_callback_info) { return number(env, !g_configured.exchange(true)); }
+napi_value configured(napi_env env, napi_callback_info info) {
+  if (argument_number(env, info) == 1) g_configured.store(true);
+  return number(env, g_configured.load());
+}
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   const struct {
@@ -217,7 +223,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"isaUse", isa_use},
       {"threads", get_threads},
       {"setThreads", set_threads},
-      {"firstInProcess", first_in_process},
+      {"configured", configured},
   };
   for (const auto& f : functions) {
     napi_value function = nullptr;

@@ -8,6 +8,9 @@
 
 namespace simdnorm {
 
+// Sizes go up to 2^53, and a long double or x87 register would change the bits.
+static_assert(sizeof(size_t) == 8, "simdnorm needs a 64-bit target");
+
 struct Geometry {
   size_t batch, outer, groups, inner, run, channels;
 
@@ -27,7 +30,8 @@ struct Geometry {
     if (run == 0 || channels == 0 || inner % run != 0) return false;
     size_t step, all;
     if (!product(groups, inner, &step) || !product(run, channels, &all) || step != all) return false;
-    return product(batch, outer, &all) && product(all, step, &all);
+    if (!product(batch, outer, &all) || !product(all, step, &all)) return false;
+    return product(batch, groups, &all) && product(all, 8, &all);  // room for a record of each statistic
   }
 
   static bool product(size_t a, size_t b, size_t* out) {

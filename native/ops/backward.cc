@@ -232,7 +232,7 @@ class Pass {
     const size_t most = at_most(64, at_least(1, kPartBytes / (2 * sizeof(double) * g_.channels)));
     const size_t rows_each = at_least(kRowsTogether, ceil_div(g_.batch, most));
     const size_t count = ceil_div(g_.batch, rows_each);
-    const bool across = team.size() == 1 || count >= 2 * team.size() || (!parameters && g_.batch >= 2 * team.size());
+    const bool across = team.size() == 1 || count >= 2 * team.size();
 
     const Scratch<double> parts(parameters ? count * 2 * g_.channels : 0);
     const Scratch<GradSums> units(across ? 0 : blocks_.units());
@@ -267,7 +267,7 @@ class Pass {
           }
         });
       }
-      if (g_.statistics() >= 2 * team.size()) {
+      if (g_.batch >= 2 * team.size()) {
         team.for_each(g_.batch, 1, [&](size_t from, size_t to, size_t) { rows(from, to, solo); });
       } else {
         rows(0, g_.batch, team);

@@ -37,8 +37,8 @@ double rstd_of(double var, double eps, const Rule& rule) {
 // The power of two that brings the largest distance from the origin near 1, as far as doubles reach; 1 where there is
 // none to bring: constants, and data that are not finite.
 template <class T>
-double natural_scale(const T* x, size_t stride, size_t pieces, size_t n, About about) {
-  const double origin = about == About::kZero ? 0 : static_cast<double>(x[0]) / 2;
+double natural_scale(const T* x, size_t stride, size_t pieces, size_t n, const Rule& rule) {
+  const double origin = rule.about == About::kZero ? 0 : static_cast<double>(x[0]) / 2;
   double most = 0;
   for (size_t piece = 0; piece < pieces; piece++) {
     for (size_t i = 0; i < n; i++) {
@@ -48,7 +48,8 @@ double natural_scale(const T* x, size_t stride, size_t pieces, size_t n, About a
     }
   }
   if (most == 0) return 1;
-  const int exponent = ilogb(most);
+  // eps is scaled too, and must stay finite.
+  const int exponent = ilogb(rule.eps > 0 && most < sqrt(rule.eps) ? sqrt(rule.eps) : most);
   return ldexp(1, exponent < -1000 ? 1000 : -exponent);
 }
 
@@ -81,7 +82,7 @@ Statistic statistic_of(const Moments& m, const Rule& rule, const T* x, size_t st
   s.scale = 1;
   const double under_root = s.var + rule.eps;
   if (sizeof(T) == sizeof(double) && !(under_root > 0x1p-900 && under_root < 0x1p900)) {
-    const double scale = natural_scale(x, stride, pieces, n, rule.about);
+    const double scale = natural_scale(x, stride, pieces, n, rule);
     if (scale == 1) return s;
     const Moments scaled = scaled_moments(x, stride, pieces, n, rule.about, scale);
     const double var = scaled.m2 / scaled.count;
@@ -93,7 +94,7 @@ Statistic statistic_of(const Moments& m, const Rule& rule, const T* x, size_t st
 template <class T>
 Statistic statistic_of_running(T mean, T var, const Rule& rule) {
   const double v = static_cast<double>(var);
-  return {static_cast<double>(mean), 0, v, rstd_of(v, rule.eps, rule), 1};
+  return {static_cast<double>(mean), 0, v, 1 / sqrt(v + rule.eps), 1};
 }
 
 template <>
@@ -102,8 +103,9 @@ bool extreme<double>(const Statistic& s, double) {
 }
 template <>
 bool extreme<float>(const Statistic& s, double n) {
-  // |x - mean| <= sqrt(M2), so 2^125 is never passed unless M2 passes 2^250.
-  return s.var * n > 0x1p250 || s.rstd > 0x1p100 || (s.rstd > 0 && s.rstd < 0x1p-100);
+  // |x - mean| <= sqrt(M2) for statistics of x itself, so 2^125 is never passed unless M2 passes 2^250; running ones
+  // say nothing of x, but x - mean stays in range where the mean is small beside the largest float.
+  return s.var * n > 0x1p250 || fabs(s.mean) > 0x1p102 || s.rstd > 0x1p100 || (s.rstd > 0 && s.rstd < 0x1p-100);
 }
 
 template <class T>

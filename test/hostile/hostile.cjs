@@ -103,9 +103,10 @@ const hostileValues = () => [
 
 // ---- behind the facade ----
 
-/** A geometry of any of the norms, of a few hundred elements. */
+/** A geometry of any of the norms, of a few hundred elements; now and then of enough for the pool. */
 function geometry() {
-  const [n, c, s, g] = [1 + below(4), 1 + below(5), 1 + below(40), 1 + below(3)];
+  const large = random() < 0.003 ? 3000 : 0;
+  const [n, c, s, g] = [1 + below(4), 1 + below(5), 1 + below(40) + large, 1 + below(3)];
   return pick([
     [1, n, c, s, s, c],
     [1, n * s, c, 1, 1, c],
@@ -429,6 +430,7 @@ function facadeRound() {
 }
 
 for (let i = 0; i < calls; i++) {
+  if (i % 499 === 0) addon.setThreads(1 + below(7));
   if (i % 997 === 0)
     addon.isaUse(pick([...lib.isa.supported.keys()].map((k) => lib.isa.all.indexOf(lib.isa.supported[k]))));
   if (random() < 0.65) nativeRound();

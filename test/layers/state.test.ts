@@ -141,6 +141,20 @@ describe('running statistics', () => {
   });
 });
 
+describe('evaluation by running statistics', () => {
+  it('eps 0 and running variance 0 divide by zero, as in torch', () => {
+    const bn = new BatchNorm1d(2, { eps: 0 }).eval();
+    data(bn.runningVar).fill(0);
+    expect(bn.forward([[3, -5]]).toArray()).toEqual([Infinity, -Infinity]);
+  });
+  it('a running mean at the end of the range does not overflow', () => {
+    const bn = new BatchNorm1d(1).eval();
+    data(bn.runningMean).fill(-3e38);
+    data(bn.runningVar).fill(3e38);
+    expect((bn.forward([[3e38]]).toArray()[0] as number) / (6e38 / Math.sqrt(3e38))).toBeCloseTo(1, 6);
+  });
+});
+
 describe('empty batches', () => {
   it('leave the statistics alone, count for BatchNorm, and give empty outputs and zero gradients', () => {
     const bn = new BatchNorm1d(2);
@@ -266,8 +280,9 @@ describe('noGrad', () => {
     ).toThrow('inside');
     expect(isGradEnabled()).toBe(true);
   });
-  it('refuses a function that returns a promise', () => {
+  it('refuses a function that returns a promise, a rejected one too', () => {
     expect(() => noGrad(async () => 1)).toThrow(TypeError);
+    expect(() => noGrad(() => Promise.reject(new Error('unseen')))).toThrow(TypeError);
     expect(() => noGrad(3 as never)).toThrow(TypeError);
     expect(isGradEnabled()).toBe(true);
   });

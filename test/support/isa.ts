@@ -1,6 +1,6 @@
 // Every test that computes runs on every instruction set this machine supports, by being inside one of these.
 
-import { isa, setNumThreads } from '../../lib';
+import { getNumThreads, isa, setNumThreads } from '../../lib';
 
 /** `describe` once for each supported instruction set. */
 export function onEveryIsa(name: string, body: (isaName: string) => void): void {
@@ -15,6 +15,7 @@ export function onEveryIsa(name: string, body: (isaName: string) => void): void 
 /** f() under every supported instruction set and each of these numbers of threads. */
 export function everyWay<T>(f: () => T, threads: readonly number[] = [1, 2, 3, 7]): { way: string; result: T }[] {
   const before = isa.active;
+  const threadsBefore = getNumThreads();
   try {
     return isa.supported.flatMap((name) =>
       threads.map((n) => {
@@ -25,6 +26,6 @@ export function everyWay<T>(f: () => T, threads: readonly number[] = [1, 2, 3, 7
     );
   } finally {
     isa.use(before);
-    setNumThreads(2);
+    setNumThreads(threadsBefore);
   }
 }

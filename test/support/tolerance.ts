@@ -69,6 +69,7 @@ export function expectClose(
   const limit = (i: number): number => (typeof allowed === 'number' ? allowed : allowed[i]!);
   let [worst, most] = [-1, 0];
   for (let i = 0; i < expected.length; i++) {
+    if (Number.isFinite(expected[i]!) && !Number.isFinite(limit(i))) throw new Error(`${what}[${i}]: no finite limit`);
     const off = Math.abs(actual[i]! - expected[i]!);
     if (off <= limit(i) || (Number.isNaN(actual[i]!) && Number.isNaN(expected[i]!)) || actual[i] === expected[i])
       continue;
