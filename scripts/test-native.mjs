@@ -1,6 +1,6 @@
-// The C++ tests (ctest) three ways: in release, under the address and undefined-behaviour sanitizers, and for NEON, cross
-// compiled and run in an emulator. Then the digests of all outputs are compared: every instruction set, on x86-64 and on
-// arm64, gives the same bits.
+// The C++ tests (ctest) three ways: in release, under the address and undefined-behaviour sanitizers, and for NEON,
+// cross compiled and run in an emulator. Then the digests of all outputs are compared: every instruction set, on x86-64
+// and on arm64, gives the same bits.
 //
 //   node scripts/test-native.mjs [--only=release|sanitize|neon]
 import { spawnSync } from 'node:child_process';
