@@ -25,7 +25,7 @@ inline bool shift_holds(Sums s, double n) { return s.a * s.a <= s.b * (n * 0.25)
 template <class A, class T>
 inline Sums deviations(const T* x, size_t stride, size_t pieces, size_t n, A shift) {
   const Vec<A> center(shift);
-  return sum_along<A>(stride, pieces, n, [=](size_t i, auto lanes) {
+  return sum_along<A>(stride, pieces, n, [&](size_t i, auto lanes) {
     const Vec<A> d = keep(Loader<A, T>::at(x + i, lanes) - center, lanes);
     return Terms<A>{d, d * d};
   });
@@ -63,7 +63,7 @@ inline Moments moments_of_few(const T* x, size_t n, About origin) {
   const Vec<double> a = widen(Vec<T>::load_first(x, head));
   const Vec<double> b = tail > 0 ? widen(Vec<T>::load_first(x + kLanes, tail)) : Vec<double>();
   const double count = static_cast<double>(n), first = static_cast<double>(x[0]);
-  const auto distances = [=](double from) {
+  const auto distances = [&](double from) {
     const Vec<double> center(from);
     return Terms<double>{(a - center).keep_first(head), tail > 0 ? (b - center).keep_first(tail) : Vec<double>()};
   };
@@ -75,7 +75,7 @@ inline Moments moments_of_few(const T* x, size_t n, About origin) {
 }
 
 template <class T>
-Moments moments(const T* x, size_t stride, size_t pieces, size_t n, About origin) {
+SIMDNORM_KERNEL Moments moments(const T* x, size_t stride, size_t pieces, size_t n, About origin) {
   const double count = static_cast<double>(pieces) * static_cast<double>(n);
   const bool narrow = sizeof(T) == sizeof(float);
   if (pieces == 1 && n <= 2 * kLanes) return moments_of_few(x, n, origin);
@@ -99,7 +99,7 @@ Moments moments(const T* x, size_t stride, size_t pieces, size_t n, About origin
 // One vector of columns, its deviations from `shift`.
 template <class A, class T, class L>
 inline Terms<double> column_deviations(const T* x, size_t stride, size_t rows, L lanes, Vec<A> shift) {
-  return sum_down<A>(rows, [=](size_t row) {
+  return sum_down<A>(rows, [&](size_t row) {
     const Vec<A> d = Loader<A, T>::at(x + row * stride, lanes) - shift;
     return Terms<A>{d, d * d};
   });
@@ -168,11 +168,11 @@ ColumnSums mend_columns(const T* x, size_t stride, size_t rows, L lanes, Vec<T> 
 }
 
 template <class T>
-void moments_columns(const T* x, size_t stride, size_t rows, size_t cols, About origin, double count,
-                     Spread<double*> into) {
+SIMDNORM_KERNEL void moments_columns(const T* x, size_t stride, size_t rows, size_t cols, About origin, double count,
+                                     Spread<double*> into) {
   const double n = static_cast<double>(rows);
   const bool centered = origin == About::kMean;
-  for_each_vector(cols, [=](size_t j, auto lanes) {
+  for_each_vector(cols, [&](size_t j, auto lanes) {
     const T* p = x + j;
     Vec<T> shift;
     if (centered) {
