@@ -1,6 +1,6 @@
 // Count, mean and sum of squared deviations, and how two of them merge (Chan, Golub & LeVeque 1983).
 // Mean and M2 are each two doubles, high + low: one double cannot hold the mean of a part finely enough, and the
-// difference of two such means then spoils M2 (NIST StRD: 9 to 12 digits with one double, 15.5 and more with two).
+// difference of two such means then spoils M2 (measured in docs/numerics.md).
 //
 // The only arithmetic shared with ISA code. Everything has internal linkage, so that no linker can hand an AVX-512
 // copy to the rest of the program.

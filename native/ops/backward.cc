@@ -54,6 +54,24 @@ class Pass {
     return static_cast<T>((op_.constant ? h : h + x_hat_in_double(x, s) * f.x_factor + f.constant) * s.scale);
   }
 
+  // unit_of(u) for each unit of blocks_, by the whole team, added in their order. `units` is for a team of several.
+  template <class F>
+  GradSums sum_units(const parallel::Team& team, GradSums* units, F unit_of) const {
+    const bool shared = team.size() > 1 && blocks_.units() > 1;
+    if (shared) {
+      team.for_each(blocks_.units(), 1, [&](size_t from, size_t to, size_t) {
+        for (size_t u = from; u < to; u++) units[u] = unit_of(u);
+      });
+    }
+    GradSums all = {0, 0};
+    for (size_t u = 0; u < blocks_.units(); u++) {
+      const GradSums part = shared ? units[u] : unit_of(u);
+      all.dy += part.dy;
+      all.dy_xhat += part.dy_xhat;
+    }
+    return all;
+  }
+
   // ---- a run of elements for each channel ----
 
   GradSums channel_sums(size_t begin, const Statistic& s, const parallel::Team& team, GradSums* units) const {
@@ -74,19 +92,7 @@ class Pass {
       });
       return sums;
     };
-    GradSums all = {0, 0};
-    const auto add = [&](GradSums part) {
-      all.dy += part.dy;
-      all.dy_xhat += part.dy_xhat;
-    };
-    if (team.size() > 1 && blocks_.units() > 1) {
-      team.for_each(blocks_.units(), 1, [&](size_t from, size_t to, size_t) {
-        for (size_t u = from; u < to; u++) units[u] = unit_of(u);
-      });
-      for (size_t u = 0; u < blocks_.units(); u++) add(units[u]);
-    } else {
-      for (size_t u = 0; u < blocks_.units(); u++) add(unit_of(u));
-    }
+    GradSums all = sum_units(team, units, unit_of);
     // The kernel's xHat lacks the rest of the mean.
     if (!careful) all.dy_xhat -= s.rest * s.rstd * all.dy;
     return all;
@@ -201,17 +207,7 @@ class Pass {
         });
         return sums;
       };
-      const bool shared = team.size() > 1 && blocks_.units() > 1;
-      if (shared) {
-        team.for_each(blocks_.units(), 1, [&](size_t from, size_t to, size_t) {
-          for (size_t u = from; u < to; u++) units[u] = unit_of(u);
-        });
-      }
-      for (size_t u = 0; u < blocks_.units(); u++) {
-        const GradSums part = shared ? units[u] : unit_of(u);
-        h.dy += part.dy;
-        h.dy_xhat += part.dy_xhat;
-      }
+      h = sum_units(team, units, unit_of);
     }
     const Line f = line(s, h);
     team.for_each(n, team.grain(n, 3 * sizeof(T)), [&](size_t from, size_t to, size_t) {
