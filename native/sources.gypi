@@ -37,7 +37,7 @@
     "isa_portable_sources": ["native/kernels/portable.cc"],
     "isa_portable_cflags": [],
     "isa_avx2_sources": ["native/kernels/avx2.cc"],
-    "isa_avx2_cflags": ["-mavx2"],
+    "isa_avx2_cflags": ["-mavx2", "-mf16c"],
     "isa_avx512_sources": ["native/kernels/avx512.cc"],
     "isa_avx512_cflags": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512", "-Wno-uninitialized", "-Wno-maybe-uninitialized"],
     "isa_neon_sources": ["native/kernels/neon.cc"],

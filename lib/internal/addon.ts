@@ -44,8 +44,17 @@ export interface Addon {
 }
 
 /** Numbers of the parameter block, after the six of the geometry. native/bindings/addon.cc has the same list. */
-export const Block = { offsetX: 6, offsetY: 7, offsetDy: 8, eps: 9, momentum: 10, flags: 11, length: 12 } as const;
-export const Flag = { aboutZero: 1, zeroVarIsZero: 2, useRunning: 4, keepsInput: 8 } as const;
+export const Block = {
+  offsetX: 6,
+  offsetY: 7,
+  offsetDy: 8,
+  offsetAdd: 9,
+  eps: 10,
+  momentum: 11,
+  flags: 12,
+  length: 13,
+} as const;
+export const Flag = { aboutZero: 1, zeroVarIsZero: 2, useRunning: 4, keepsInput: 8, relu: 16, bfloat16: 32 } as const;
 
 /** Names of the arguments, for messages. */
 export const Names = {

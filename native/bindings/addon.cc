@@ -19,13 +19,14 @@ enum Block {
   kOffsetX = 6,
   kOffsetY = 7,
   kOffsetDy = 8,
-  kEps = 9,
-  kMomentum = 10,
-  kFlags = 11,
-  kBlock_ = 12
+  kOffsetAdd = 9,
+  kEps = 10,
+  kMomentum = 11,
+  kFlags = 12,
+  kBlock_ = 13
 };
 // kFlags is a sum of these.
-enum Flags { kAboutZero = 1, kZeroVarIsZero = 2, kUseRunning = 4, kKeepsInput = 8 };
+enum Flags { kAboutZero = 1, kZeroVarIsZero = 2, kUseRunning = 4, kKeepsInput = 8, kRelu = 16, kBFloat16 = 32 };
 static_assert(kGeometry == 0, "Arguments::geometry reads numbers 0 to 5");
 static_assert(sizeof(Statistic) == 5 * sizeof(double), "saved statistics are five doubles each");
 static_assert(sizeof(Moments) == 5 * sizeof(double), "moments are five doubles each");
@@ -38,25 +39,28 @@ napi_value number(napi_env env, double n) {
 
 int finish(Arguments& a, Status status) { return status == Status::kOk ? 0 : a.fail(Fault::kMemory, 0); }
 
-// forward(block, x, y, weight, bias, saved, runningMean, runningVar)
-template <class T>
+// forward(block, x, y, weight, bias, saved, runningMean, runningVar, add)
+template <class S>
 int forward_as(Arguments& a) {
-  enum { kX = 1, kY, kWeight, kBias, kSaved, kMean, kVar };
+  using T = Value<S>;
+  enum { kX = 1, kY, kWeight, kBias, kSaved, kMean, kVar, kAdd };
   const Geometry g = a.geometry();
-  const size_t x_offset = a.size(kOffsetX), y_offset = a.size(kOffsetY), flags = a.size(kFlags);
+  const size_t x_offset = a.size(kOffsetX), y_offset = a.size(kOffsetY), add_offset = a.size(kOffsetAdd);
+  const size_t flags = a.size(kFlags);
   if (!a.ok()) return a.fault();
-  Normalize<T> op;
+  Normalize<S> op;
   op.g = g;
   op.rule = {a.number(kEps), flags & kAboutZero ? About::kZero : About::kMean, (flags & kZeroVarIsZero) != 0};
   op.use_running = (flags & kUseRunning) != 0;
   op.momentum = a.number(kMomentum);
-  op.x = a.span<T>(kX, g.elements(), x_offset);
-  op.y = a.span<T>(kY, g.elements(), y_offset);
+  op.x = a.span<S>(kX, g.elements(), x_offset);
+  op.y = a.span<S>(kY, g.elements(), y_offset);
   op.weight = a.optional<T>(kWeight, g.channels);
   op.bias = a.optional<T>(kBias, g.channels);
   op.saved = reinterpret_cast<Statistic*>(a.optional<double>(kSaved, g.statistics() * 5));
   op.running_mean = a.optional<T>(kMean, g.groups);
   op.running_var = a.optional<T>(kVar, g.groups);
+  op.finish = {a.given(kAdd) ? a.span<S>(kAdd, g.elements(), add_offset) : nullptr, (flags & kRelu) != 0};
   if (a.ok() && op.use_running && g.groups > 0 && !(op.running_mean && op.running_var)) {
     a.fail(Fault::kType, op.running_mean ? kVar : kMean);
   }
@@ -67,67 +71,82 @@ int forward_as(Arguments& a) {
     a.role(kVar, Arguments::Role::kOut);
   }
   // Two SharedArrayBuffers can name one memory: only the pointers tell whether an input that backward needs is kept.
-  const auto in_place = [](size_t out, size_t other) { return out == kY && other == kX; };
+  const auto in_place = [](size_t out, size_t other) { return out == kY && (other == kX || other == kAdd); };
   const auto apart = [](size_t, size_t) { return false; };
   if (!(flags & kKeepsInput ? a.check_overlaps(apart) : a.check_overlaps(in_place))) return a.fault();
   if (g.elements() == 0) return 0;
-  return finish(a, normalize<T>(dispatch::active().of(T()), op));
+  return finish(a, normalize(dispatch::active().of(S()), op));
 }
 
-// backward(block, dy, x, dx, weight, saved, dweight, dbias)
-template <class T>
+// backward(block, dy, x, dx, weight, saved, dweight, dbias, gated, add, bias): the last three behind a ReLU only
+template <class S>
 int backward_as(Arguments& a) {
-  enum { kDy = 1, kX, kDx, kWeight, kSaved, kDweight, kDbias };
+  using T = Value<S>;
+  enum { kDy = 1, kX, kDx, kWeight, kSaved, kDweight, kDbias, kGated, kAdd, kBias };
   const Geometry g = a.geometry();
   const size_t dy_offset = a.size(kOffsetDy), x_offset = a.size(kOffsetX), dx_offset = a.size(kOffsetY);
-  const size_t flags = a.size(kFlags);
+  const size_t add_offset = a.size(kOffsetAdd), flags = a.size(kFlags);
   if (!a.ok()) return a.fault();
-  Backward<T> op;
+  Backward<S> op;
   op.g = g;
   op.about = flags & kAboutZero ? About::kZero : About::kMean;
   op.constant = (flags & kUseRunning) != 0;
-  op.dy = a.span<T>(kDy, g.elements(), dy_offset);
-  op.x = a.span<T>(kX, g.elements(), x_offset);
-  op.dx = a.span<T>(kDx, g.elements(), dx_offset);
+  op.dy = a.span<S>(kDy, g.elements(), dy_offset);
+  op.x = a.span<S>(kX, g.elements(), x_offset);
+  op.dx = a.span<S>(kDx, g.elements(), dx_offset);
   op.weight = a.optional<T>(kWeight, g.channels);
   op.saved = reinterpret_cast<const Statistic*>(a.span<double>(kSaved, g.statistics() * 5));
   op.dweight = a.optional<T>(kDweight, g.channels);
   op.dbias = a.optional<T>(kDbias, g.channels);
-  a.role(kDx, Arguments::Role::kOut);
-  a.role(kDweight, Arguments::Role::kOut);
-  a.role(kDbias, Arguments::Role::kOut);
-  const auto same = [](size_t out, size_t other) { return out == kDx && (other == kDy || other == kX); };
-  if (!a.check_overlaps(same)) return a.fault();
+  const bool relu = (flags & kRelu) != 0;
+  // Without an array of its own, what the gate lets through goes where dx will be.
+  op.gated = !relu ? nullptr : a.given(kGated) ? a.span<S>(kGated, g.elements()) : op.dx;
+  op.add = relu && a.given(kAdd) ? a.span<S>(kAdd, g.elements(), add_offset) : nullptr;
+  op.bias = relu ? a.optional<T>(kBias, g.channels) : nullptr;
+  for (const size_t out : {kDx, kDweight, kDbias, kGated}) a.role(out, Arguments::Role::kOut);
+  // dx over x is fine where nothing reads x afterwards, so not where the gate goes there first.
+  const auto over_dy = [](size_t out, size_t other) { return (out == kDx || out == kGated) && other == kDy; };
+  const auto over_either = [](size_t out, size_t other) { return out == kDx && (other == kDy || other == kX); };
+  if (!(op.gated && op.gated == op.dx ? a.check_overlaps(over_dy) : a.check_overlaps(over_either))) return a.fault();
   if (g.elements() == 0) return 0;
-  return finish(a, backward<T>(dispatch::active().of(T()), op));
+  return finish(a, backward(dispatch::active().of(S()), op));
 }
 
 // moments(block, x, out): five numbers for each (batch, group)
-template <class T>
+template <class S>
 int moments_as(Arguments& a) {
   enum { kX = 1, kOut };
   const Geometry g = a.geometry();
   const size_t x_offset = a.size(kOffsetX), flags = a.size(kFlags);
   if (!a.ok()) return a.fault();
-  const T* x = a.span<T>(kX, g.elements(), x_offset);
+  const S* x = a.span<S>(kX, g.elements(), x_offset);
   double* out = a.span<double>(kOut, g.statistics() * 5);
   a.role(kOut, Arguments::Role::kOut);
   if (!a.check_overlaps([](size_t, size_t) { return false; })) return a.fault();
   for (size_t i = 0; i < g.statistics() * 5; i++) out[i] = 0;
   if (g.elements() == 0) return 0;
   const About about = flags & kAboutZero ? About::kZero : About::kMean;
-  return finish(a, all_moments<T>(dispatch::active().of(T()), g, x, about, reinterpret_cast<Moments*>(out)));
+  return finish(a, all_moments(dispatch::active().of(S()), g, x, about, reinterpret_cast<Moments*>(out)));
 }
 
+// The version of a call for the storage of its argument 1.
 using Typed = int (*)(Arguments&);
-template <Typed as_float, Typed as_double>
+template <Typed as_float, Typed as_double, Typed as_float16, Typed as_bfloat16>
 napi_value call(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   if (!a.ok() || !a.block(kBlock_)) return number(env, a.fault());
-  const bool narrow = a.is_float32(1);
-  if (!a.ok()) return number(env, a.fault());
-  return number(env, narrow ? as_float(a) : as_double(a));
+  switch (a.element_type(1)) {
+    case napi_float32_array:
+      return number(env, as_float(a));
+    case napi_float64_array:
+      return number(env, as_double(a));
+    case napi_uint16_array:
+      return number(env, a.size(kFlags) & kBFloat16 ? as_bfloat16(a) : as_float16(a));
+    default:
+      return number(env, a.fail(Fault::kDtype, 1));
+  }
 }
+#define SIMDNORM_CALL(f) call<f<float>, f<double>, f<Float16>, f<BFloat16>>
 
 // merge(into, from): states of five numbers each, merged one by one by Chan's formula
 napi_value merge_states(napi_env env, napi_callback_info info) {
@@ -213,9 +232,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     const char* name;
     napi_callback callback;
   } functions[] = {
-      {"forward", call<forward_as<float>, forward_as<double>>},
-      {"backward", call<backward_as<float>, backward_as<double>>},
-      {"moments", call<moments_as<float>, moments_as<double>>},
+      {"forward", SIMDNORM_CALL(forward_as)},
+      {"backward", SIMDNORM_CALL(backward_as)},
+      {"moments", SIMDNORM_CALL(moments_as)},
       {"merge", merge_states},
       {"isaName", isa_name},
       {"isaSupported", isa_supported},

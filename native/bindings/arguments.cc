@@ -36,14 +36,26 @@ napi_typedarray_type Arguments::type_of<double>() {
   return napi_float64_array;
 }
 
-bool Arguments::is_float32(size_t argument) {
+template <>
+napi_typedarray_type Arguments::type_of<Float16>() {
+  return napi_uint16_array;
+}
+template <>
+napi_typedarray_type Arguments::type_of<BFloat16>() {
+  return napi_uint16_array;
+}
+
+napi_typedarray_type Arguments::element_type(size_t argument) {
   const View& v = view(argument);
-  if (!v.is_array) {
-    fail(Fault::kType, argument);
-  } else if (v.type != napi_float32_array && v.type != napi_float64_array) {
-    fail(Fault::kDtype, argument);
-  }
-  return v.type == napi_float32_array;
+  if (!v.is_array) fail(Fault::kType, argument);
+  return v.type;
+}
+
+bool Arguments::given(size_t argument) {
+  if (view(argument).is_array) return true;
+  napi_valuetype type = napi_undefined;
+  napi_typeof(env_, values_[argument], &type);
+  return type != napi_undefined && type != napi_null;
 }
 
 bool Arguments::block(size_t numbers) {
@@ -108,12 +120,8 @@ T* Arguments::span(size_t argument, size_t length, size_t offset) {
 template <class T>
 T* Arguments::optional(size_t argument, size_t length) {
   if (!ok()) return nullptr;
+  if (!given(argument)) return nullptr;
   const View& v = view(argument);
-  if (!v.is_array) {
-    napi_valuetype type = napi_undefined;
-    napi_typeof(env_, values_[argument], &type);
-    if (type == napi_undefined || type == napi_null) return nullptr;
-  }
   if (v.is_array && v.type == type_of<T>() && v.length != length) {
     fail(Fault::kLength, argument);
     return nullptr;
@@ -136,11 +144,13 @@ bool Arguments::check_overlaps(bool (*same)(size_t output, size_t other)) {
   return ok();
 }
 
+template size_t Arguments::length<double>(size_t);
 #define SIMDNORM_INSTANTIATE(T)                           \
-  template size_t Arguments::length<T>(size_t);           \
   template T* Arguments::span<T>(size_t, size_t, size_t); \
   template T* Arguments::optional<T>(size_t, size_t);
 SIMDNORM_INSTANTIATE(float)
 SIMDNORM_INSTANTIATE(double)
+SIMDNORM_INSTANTIATE(Float16)
+SIMDNORM_INSTANTIATE(BFloat16)
 
 }  // namespace simdnorm

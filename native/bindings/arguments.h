@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "native/core/geometry.h"
+#include "native/core/storage.h"
 
 namespace simdnorm {
 
@@ -17,14 +18,16 @@ enum class Fault { kNone = 0, kType = 1, kDtype = 2, kLength = 3, kOverlap = 4, 
 
 class Arguments {
  public:
-  static constexpr size_t kMost = 10;
+  static constexpr size_t kMost = 11;
 
   Arguments(napi_env env, napi_callback_info info);
 
   bool ok() const { return fault_ == 0; }
   int fault() const { return fault_; }
   int fail(Fault kind, size_t argument);
-  bool is_float32(size_t argument);  // the dtype of the call: that of this argument
+  // What a typed array holds: Uint16Array for both kinds of 16-bit floats. Fails where it is none.
+  napi_typedarray_type element_type(size_t argument);
+  bool given(size_t argument);  // neither null nor undefined
 
   // Numbers of the parameter block, argument 0: a Float64Array, copied out at once.
   double number(size_t i) const { return numbers_[i]; }

@@ -1,5 +1,6 @@
 // The one view that every normalization shares: a tensor read as [batch][outer][groups][inner].
-// One mean and one variance per (batch, group), over `outer` and `inner`; `run` consecutive elements share a channel.
+// One mean and one variance per (batch, group), over `outer` and `inner`; `run` consecutive elements share a channel,
+// channel(e) = (e / run) % channels.
 // No layer is known by name here or anywhere below lib/.
 #ifndef SIMDNORM_CORE_GEOMETRY_H_
 #define SIMDNORM_CORE_GEOMETRY_H_
@@ -22,14 +23,17 @@ struct Geometry {
   size_t begin(size_t s) const { return (s / groups) * outer * stride() + (s % groups) * inner; }
   size_t channels_per_group() const { return inner / run; }
 
+  // Each row of an [outer][groups] matrix has a channel of its own: LayerNorm over an axis that is not the last.
+  bool channel_by_row() const { return inner == 1 && run > 1 && run == groups && channels == outer; }
   // Lanes run along the data, or across the columns of an [outer][groups * inner] matrix.
-  bool columns() const { return run == 1 && (outer > 1 || (inner == 1 && groups > 1)); }
+  bool columns() const { return channel_by_row() || (run == 1 && (outer > 1 || (inner == 1 && groups > 1))); }
 
   // What the ops rely on. Sizes are at most 2^53 and their products are formed here with a check.
   bool valid() const {
-    if (run == 0 || channels == 0 || inner % run != 0) return false;
+    if (run == 0 || channels == 0) return false;
     size_t step, all;
-    if (!product(groups, inner, &step) || !product(run, channels, &all) || step != all) return false;
+    if (!product(groups, inner, &step) || !product(run, channels, &all)) return false;
+    if (!channel_by_row() && (inner % run != 0 || step != all)) return false;
     if (!product(batch, outer, &all) || !product(all, step, &all)) return false;
     return product(batch, groups, &all) && product(all, 8, &all);  // room for a record of each statistic
   }

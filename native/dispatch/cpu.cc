@@ -28,11 +28,12 @@ Features detect() {
   unsigned a, b, c, d;
   if (!__get_cpuid(1, &a, &b, &c, &d)) return f;
   const bool osxsave = bit(c, 27), avx = bit(c, 28);
+  const bool f16c = bit(c, 29);
   if (!osxsave || !avx) return f;
   const uint64_t state = saved_state();
   if ((state & 0x6) != 0x6) return f;  // XMM and YMM
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return f;
-  f.avx2 = bit(b, 5);
+  f.avx2 = bit(b, 5) && f16c;
   const bool zmm = (state & 0xe6) == 0xe6;  // and opmasks and both halves of ZMM
   f.avx512 = f.avx2 && zmm && bit(b, 16) /* F */ && bit(b, 17) /* DQ */ && bit(b, 30) /* BW */ && bit(b, 31) /* VL */;
   return f;

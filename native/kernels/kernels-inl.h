@@ -9,11 +9,24 @@ namespace simdnorm {
 namespace SIMDNORM_ISA {
 namespace {
 
-template <class T>
-constexpr Kernels<T> kKernels = {
-    moments<T>,        moments_columns<T>,    apply<T>,        apply_elements<T>,      apply_columns<T>,
-    grad_sums<T>,      grad_sums_elements<T>, grad_columns<T>, grad_columns_by_row<T>, slope<T>,
-    slope_elements<T>, slope_columns<T>,
+template <class S>
+constexpr Kernels<S> kKernels = {
+    moments<S>,
+    moments_columns<S>,
+    apply<S>,
+    apply_elements<S>,
+    apply_columns<S>,
+    gate<S>,
+    gate_elements<S>,
+    gate_columns<S>,
+    grad_sums<S>,
+    grad_sums_elements<S>,
+    grad_sums_row<S>,
+    grad_columns<S>,
+    grad_columns_by_row<S>,
+    slope<S>,
+    slope_elements<S>,
+    slope_columns<S>,
 };
 
 }  // namespace
@@ -25,7 +38,8 @@ constexpr Kernels<T> kKernels = {
 #define SIMDNORM_QUOTE_(a) #a
 #define SIMDNORM_QUOTE(a) SIMDNORM_QUOTE_(a)
 extern const KernelTable SIMDNORM_JOIN(k_, SIMDNORM_ISA);
-constexpr KernelTable SIMDNORM_JOIN(k_, SIMDNORM_ISA) = {SIMDNORM_QUOTE(SIMDNORM_ISA), SIMDNORM_ISA::kKernels<float>,
-                                                         SIMDNORM_ISA::kKernels<double>};
+constexpr KernelTable SIMDNORM_JOIN(k_, SIMDNORM_ISA) = {
+    SIMDNORM_QUOTE(SIMDNORM_ISA), SIMDNORM_ISA::kKernels<float>, SIMDNORM_ISA::kKernels<double>,
+    SIMDNORM_ISA::kKernels<Float16>, SIMDNORM_ISA::kKernels<BFloat16>};
 
 }  // namespace simdnorm

@@ -17,13 +17,13 @@ struct First {
   size_t n;
 };
 
-template <class T>
-inline Vec<T> load(const T* p, All) {
-  return Vec<T>::load(p);
+template <class S>
+inline Vec<Value<S>> load(const S* p, All) {
+  return Vec<Value<S>>::load(p);
 }
-template <class T>
-inline Vec<T> load(const T* p, First first) {
-  return Vec<T>::load_first(p, first.n);
+template <class S>
+inline Vec<Value<S>> load(const S* p, First first) {
+  return Vec<Value<S>>::load_first(p, first.n);
 }
 template <class T>
 inline Vec<T> keep(Vec<T> v, All) {
@@ -35,29 +35,27 @@ inline Vec<T> keep(Vec<T> v, First first) {
 }
 inline uint32_t bits(All) { return 0xffff; }
 inline uint32_t bits(First first) { return (1u << first.n) - 1; }
-template <class T>
-inline void store(T* p, Vec<T> v, All) {
+template <class S>
+inline void store(S* p, Vec<Value<S>> v, All) {
   v.store(p);
 }
-template <class T>
-inline void store(T* p, Vec<T> v, First first) {
+template <class S>
+inline void store(S* p, Vec<Value<S>> v, First first) {
   v.store_first(p, first.n);
 }
 
-// Element i of x onwards, in the type A that sums are taken in.
-template <class A, class T>
-struct Loader;
-template <class T>
-struct Loader<T, T> {
-  template <class L>
-  static Vec<T> at(const T* p, L lanes) {
+// The elements from p on, in the type A that sums are taken in.
+template <class A>
+struct Loader {
+  template <class S, class L>
+  static Vec<A> at(const S* p, L lanes) {
     return load(p, lanes);
   }
 };
 template <>
-struct Loader<double, float> {
-  template <class L>
-  static Vec<double> at(const float* p, L lanes) {
+struct Loader<double> {
+  template <class S, class L>
+  static Vec<double> at(const S* p, L lanes) {
     return widen(load(p, lanes));
   }
 };

@@ -22,11 +22,11 @@ constexpr double kTinySquare = 0x1p-126;
 inline bool float_squares_hold(double squares, double n) { return squares <= FLT_MAX && squares >= n * kTinySquare; }
 inline bool shift_holds(Sums s, double n) { return s.a * s.a <= s.b * (n * 0.25); }
 
-template <class A, class T>
-inline Sums deviations(const T* x, size_t stride, size_t pieces, size_t n, A shift) {
+template <class A, class S>
+inline Sums deviations(const S* x, size_t stride, size_t pieces, size_t n, A shift) {
   const Vec<A> center(shift);
   return sum_along<A>(stride, pieces, n, [&](size_t i, auto lanes) {
-    const Vec<A> d = keep(Loader<A, T>::at(x + i, lanes) - center, lanes);
+    const Vec<A> d = keep(Loader<A>::at(x + i, lanes) - center, lanes);
     return Terms<A>{d, d * d};
   });
 }
@@ -40,29 +40,32 @@ inline Moments about(double shift, Sums s, double n) {
 }
 
 // In double throughout, about the data's own mean.
-template <class T>
-inline Moments moments_in_double(const T* x, size_t stride, size_t pieces, size_t n, double guess) {
+template <class S>
+inline Moments moments_in_double(const S* x, size_t stride, size_t pieces, size_t n, double guess) {
   const double count = static_cast<double>(pieces) * static_cast<double>(n);
-  const double mean = guess + deviations<double, T>(x, stride, pieces, n, guess).a / count;
-  return about(mean, deviations<double, T>(x, stride, pieces, n, mean), count);
+  const double mean = guess + deviations<double>(x, stride, pieces, n, guess).a / count;
+  return about(mean, deviations<double>(x, stride, pieces, n, mean), count);
 }
 
 // x[0] plus the mean distance of the first elements from it: exactly x[0] for constant data.
-template <class T>
-inline T guess_mean(const T* x, size_t stride, size_t pieces, size_t n) {
+template <class S>
+inline Value<S> guess_mean(const S* x, size_t stride, size_t pieces, size_t n) {
+  using T = Value<S>;
+  const T first = value_of(x[0]);
   const size_t used = n >= kGuess ? 1 : least(pieces, kGuess / n);
   const size_t length = least(n, kGuess);
-  const double distance = deviations<T, T>(x, stride, used, length, x[0]).a;
-  return static_cast<T>(static_cast<double>(x[0]) + distance / static_cast<double>(used * length));
+  const double distance = deviations<T>(x, stride, used, length, first).a;
+  return static_cast<T>(static_cast<double>(first) + distance / static_cast<double>(used * length));
 }
 
 // One stretch of at most two vectors: no chains, no trust to test, two passes in double.
-template <class T>
-inline Moments moments_of_few(const T* x, size_t n, About origin) {
+template <class S>
+inline Moments moments_of_few(const S* x, size_t n, About origin) {
+  using T = Value<S>;
   const size_t head = least(n, kLanes), tail = n - head;
   const Vec<double> a = widen(Vec<T>::load_first(x, head));
   const Vec<double> b = tail > 0 ? widen(Vec<T>::load_first(x + kLanes, tail)) : Vec<double>();
-  const double count = static_cast<double>(n), first = static_cast<double>(x[0]);
+  const double count = static_cast<double>(n), first = static_cast<double>(value_of(x[0]));
   const auto distances = [&](double from) {
     const Vec<double> center(from);
     return Terms<double>{(a - center).keep_first(head), tail > 0 ? (b - center).keep_first(tail) : Vec<double>()};
@@ -74,33 +77,34 @@ inline Moments moments_of_few(const T* x, size_t n, About origin) {
   return about(mean, {sum(d.a + d.b), sum(d.a * d.a + d.b * d.b)}, count);
 }
 
-template <class T>
-SIMDNORM_KERNEL Moments moments(const T* x, size_t stride, size_t pieces, size_t n, About origin) {
+template <class S>
+SIMDNORM_KERNEL Moments moments(const S* x, size_t stride, size_t pieces, size_t n, About origin) {
+  using T = Value<S>;
   const double count = static_cast<double>(pieces) * static_cast<double>(n);
   const bool narrow = sizeof(T) == sizeof(float);
   if (pieces == 1 && n <= 2 * kLanes) return moments_of_few(x, n, origin);
   if (origin == About::kZero) {
-    Sums s = deviations<T, T>(x, stride, pieces, n, T(0));
-    if (narrow && !float_squares_hold(s.b, count)) s = deviations<double, T>(x, stride, pieces, n, 0.0);
+    Sums s = deviations<T>(x, stride, pieces, n, T(0));
+    if (narrow && !float_squares_hold(s.b, count)) s = deviations<double>(x, stride, pieces, n, 0.0);
     return {count, 0, 0, s.b, 0};
   }
   T shift = guess_mean(x, stride, pieces, n);
-  Sums s = deviations<T, T>(x, stride, pieces, n, shift);
+  Sums s = deviations<T>(x, stride, pieces, n, shift);
   if (!shift_holds(s, count)) {
     shift = static_cast<T>(static_cast<double>(shift) + s.a / count);
-    s = deviations<T, T>(x, stride, pieces, n, shift);
+    s = deviations<T>(x, stride, pieces, n, shift);
   }
   if (narrow && !(float_squares_hold(s.b, count) && shift_holds(s, count))) {
-    return moments_in_double(x, stride, pieces, n, static_cast<double>(x[0]));
+    return moments_in_double(x, stride, pieces, n, static_cast<double>(value_of(x[0])));
   }
   return about(static_cast<double>(shift), s, count);
 }
 
 // One vector of columns, its deviations from `shift`.
-template <class A, class T, class L>
-inline Terms<double> column_deviations(const T* x, size_t stride, size_t rows, L lanes, Vec<A> shift) {
+template <class A, class S, class L>
+inline Terms<double> column_deviations(const S* x, size_t stride, size_t rows, L lanes, Vec<A> shift) {
   return sum_down<A>(rows, [&](size_t row) {
-    const Vec<A> d = Loader<A, T>::at(x + row * stride, lanes) - shift;
+    const Vec<A> d = Loader<A>::at(x + row * stride, lanes) - shift;
     return Terms<A>{d, d * d};
   });
 }
@@ -142,38 +146,41 @@ inline uint32_t columns_that_hold(Terms<double> s, double n, bool centered) {
 }
 
 // The rare way: lanes that do not hold are taken again, one by one independent of their neighbours.
-template <class T, class L>
-ColumnSums mend_columns(const T* x, size_t stride, size_t rows, L lanes, Vec<T> shift, Terms<double> s, bool centered) {
+template <class S, class L>
+__attribute__((noinline)) ColumnSums mend_columns(const S* x, size_t stride, size_t rows, L lanes, Vec<Value<S>> shift,
+                                                  Terms<double> s, bool centered) {
+  using T = Value<S>;
   const double n = static_cast<double>(rows);
   ColumnSums out;
   out.set(shift, s, 0xffff);
   uint32_t bad = ~columns_that_hold<T>(s, n, centered);
   if (centered) {
     shift = out.means<T>(n);
-    s = column_deviations<T, T>(x, stride, rows, lanes, shift);
+    s = column_deviations<T>(x, stride, rows, lanes, shift);
     out.set(shift, s, bad);
     if (sizeof(T) == sizeof(float)) bad &= ~columns_that_hold<T>(s, n, centered);
   }
   if (sizeof(T) == sizeof(float) && (bad & 0xffff)) {
     Vec<double> mean;
     if (centered) {
-      mean = Loader<double, T>::at(x, lanes);
+      mean = Loader<double>::at(x, lanes);
       ColumnSums wide;
-      wide.set(mean, column_deviations<double, T>(x, stride, rows, lanes, mean), 0xffff);
+      wide.set(mean, column_deviations<double>(x, stride, rows, lanes, mean), 0xffff);
       mean = wide.means<double>(n);
     }
-    out.set(mean, column_deviations<double, T>(x, stride, rows, lanes, mean), bad);
+    out.set(mean, column_deviations<double>(x, stride, rows, lanes, mean), bad);
   }
   return out;
 }
 
-template <class T>
-SIMDNORM_KERNEL void moments_columns(const T* x, size_t stride, size_t rows, size_t cols, About origin, double count,
+template <class S>
+SIMDNORM_KERNEL void moments_columns(const S* x, size_t stride, size_t rows, size_t cols, About origin, double count,
                                      Spread<double*> into) {
+  using T = Value<S>;
   const double n = static_cast<double>(rows);
   const bool centered = origin == About::kMean;
   for_each_vector(cols, [&](size_t j, auto lanes) {
-    const T* p = x + j;
+    const S* p = x + j;
     Vec<T> shift;
     if (centered) {
       const size_t used = least(rows, 8);
@@ -182,7 +189,7 @@ SIMDNORM_KERNEL void moments_columns(const T* x, size_t stride, size_t rows, siz
       for (size_t row = 1; row < used; row++) distance = distance + (load(p + row * stride, lanes) - shift);
       shift = shift + distance / Vec<T>(static_cast<T>(used));
     }
-    Terms<double> s = column_deviations<T, T>(p, stride, rows, lanes, shift);
+    Terms<double> s = column_deviations<T>(p, stride, rows, lanes, shift);
     Vec<double> origin_of = widen(shift);
     if (bits(lanes) & ~columns_that_hold<T>(s, n, centered)) {
       const ColumnSums mended = mend_columns(p, stride, rows, lanes, shift, s, centered);
@@ -193,7 +200,7 @@ SIMDNORM_KERNEL void moments_columns(const T* x, size_t stride, size_t rows, siz
     if (centered) {
       const Vec<double> offset = s.a / Vec<double>(n);
       part.mean = two_sum(origin_of, offset, part.mean_low);
-      part.m2 = not_negative(s.b - s.a * offset);
+      part.m2 = at_least(s.b - s.a * offset, Vec<double>());
     } else {
       part.m2 = s.b;
     }

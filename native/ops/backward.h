@@ -3,6 +3,9 @@
 // With h = dy * weight and means <> over one statistic:  dx = rstd * (h - <h> - xHat * <h * xHat>)
 //   About::kZero (RMSNorm): without <h>.   constant (running statistics): dx = rstd * h.
 // dweight = sum of dy * xHat, dbias = sum of dy. Sums are of dy * (x - mean), never differences of large sums.
+//
+// Where y went through a ReLU, dy is first set to 0 where that let nothing through: g, which is also the gradient of
+// what was added to y. Block by block, right before it is read.
 #ifndef SIMDNORM_OPS_BACKWARD_H_
 #define SIMDNORM_OPS_BACKWARD_H_
 
@@ -10,23 +13,29 @@
 
 namespace simdnorm {
 
-template <class T>
+template <class S>
 struct Backward {
+  using T = Value<S>;
   Geometry g;
   About about;
   bool constant;  // the statistics were running ones, which do not depend on x
-  const T* dy;
-  const T* x;
-  T* dx;            // may be dy or x, or null
+  const S* dy;
+  const S* x;
+  S* dx;            // may be dy or x
   const T* weight;  // or null
   const Statistic* saved;
   T* dweight;  // added to; or null
   T* dbias;
+
+  // Behind a ReLU only: where g goes (may be dy or dx), or null; and what forward made y with.
+  S* gated;
+  const S* add;  // or null
+  const T* bias;
 };
 
 // Writes nothing unless it returns kOk.
-template <class T>
-Status backward(const Kernels<T>& k, const Backward<T>& op);
+template <class S>
+Status backward(const Kernels<S>& k, const Backward<S>& op);
 
 }  // namespace simdnorm
 

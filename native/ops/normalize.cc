@@ -1,30 +1,19 @@
 #include "native/ops/normalize.h"
 
+#include "native/ops/output.h"
 #include "native/parallel/float_environment.h"
 
 namespace simdnorm {
 namespace {
 
-// y = xHat * weight + bias, one element at a time in double: for statistics that T cannot work with.
-template <class T>
-T in_double(T x, const Statistic& s, T weight, T bias) {
-  return static_cast<T>(x_hat_in_double(x, s) * static_cast<double>(weight) + static_cast<double>(bias));
-}
-
-// The same folded for the kernels: (x - center) * scale + shift.
-template <class T>
-Affine<T> folded(const Statistic& s, T weight, T bias) {
-  const double scale = s.rstd * static_cast<double>(weight);
-  return {static_cast<T>(s.mean), static_cast<T>(scale), static_cast<T>(static_cast<double>(bias) - s.rest * scale)};
-}
-
-template <class T>
+template <class S>
 class Forward {
  public:
-  Forward(const Kernels<T>& k, const Normalize<T>& op) : k_(k), op_(op), g_(op.g), blocks_(row_blocks(op.g)) {}
+  using T = Value<S>;
+  Forward(const Kernels<S>& k, const Normalize<S>& op) : k_(k), op_(op), g_(op.g), blocks_(row_blocks(op.g)) {}
 
   Status run() {
-    const size_t bytes = g_.elements() * 2 * sizeof(T);
+    const size_t bytes = g_.elements() * streams() * sizeof(S);
     const bool alone = bytes < kAloneBytes;
     const parallel::Team solo(true), team(alone);
     const size_t items = g_.columns() ? g_.batch : g_.statistics();
@@ -71,6 +60,13 @@ class Forward {
  private:
   T weight(size_t channel) const { return op_.weight ? op_.weight[channel] : T(1); }
   T bias(size_t channel) const { return op_.bias ? op_.bias[channel] : T(0); }
+  size_t streams() const { return op_.finish.add ? 3 : 2; }
+  Finish<S> finish_at(size_t i) const { return {op_.finish.add ? op_.finish.add + i : nullptr, op_.finish.relu}; }
+  // y[i] of what comes before the ReLU.
+  template <class V>
+  void put(size_t i, V y) {
+    op_.y[i] = stored<S>(static_cast<T>(op_.finish.relu && y < 0 ? 0 : y));
+  }
   bool is_extreme(const Statistic& s) const { return extreme<T>(s, static_cast<double>(g_.count())); }
 
   // One (batch, group) whose data run along memory.
@@ -85,15 +81,16 @@ class Forward {
     const size_t first_channel = s % g_.groups * g_.channels_per_group();
     const size_t pieces = g_.outer * g_.channels_per_group();
     if (g_.run > 1) {
-      team.for_each(pieces, team.grain(pieces, g_.run * 2 * sizeof(T)), [&](size_t from, size_t to, size_t) {
+      team.for_each(pieces, team.grain(pieces, g_.run * streams() * sizeof(S)), [&](size_t from, size_t to, size_t) {
         for (size_t i = from; i < to; i++) {
           const size_t channel = first_channel + i % g_.channels_per_group();
           const size_t at = begin + i / g_.channels_per_group() * g_.stride() + i % g_.channels_per_group() * g_.run;
           if (careful) {
-            for (size_t e = at; e < at + g_.run; e++)
-              op_.y[e] = in_double(op_.x[e], stat, weight(channel), bias(channel));
+            for (size_t e = at; e < at + g_.run; e++) {
+              put(e, y_in_double(op_.x[e], stat, weight(channel), bias(channel), finish_at(e).add));
+            }
           } else {
-            k_.apply(op_.y + at, op_.x + at, g_.run, folded(stat, weight(channel), bias(channel)));
+            k_.apply(op_.y + at, op_.x + at, g_.run, folded(stat, weight(channel), bias(channel)), finish_at(at));
           }
         }
       });
@@ -101,15 +98,15 @@ class Forward {
     }
     // One weight per element, outer is 1.
     const Affine<T> f = folded(stat, T(1), T(0));
-    team.for_each(g_.inner, team.grain(g_.inner, 2 * sizeof(T)), [&](size_t from, size_t to, size_t) {
+    team.for_each(g_.inner, team.grain(g_.inner, streams() * sizeof(S)), [&](size_t from, size_t to, size_t) {
       const size_t at = begin + from, channel = first_channel + from;
       if (careful) {
         for (size_t i = 0; i < to - from; i++) {
-          op_.y[at + i] = in_double(op_.x[at + i], stat, weight(channel + i), bias(channel + i));
+          put(at + i, y_in_double(op_.x[at + i], stat, weight(channel + i), bias(channel + i), finish_at(at + i).add));
         }
       } else {
         k_.apply_elements(op_.y + at, op_.x + at, to - from, f, op_.weight ? op_.weight + channel : nullptr,
-                          op_.bias ? op_.bias + channel : nullptr);
+                          op_.bias ? op_.bias + channel : nullptr, finish_at(at));
       }
     });
   }
@@ -126,34 +123,42 @@ class Forward {
       }
     }
     T *center = coefficients, *scale = center + cols, *shift = scale + cols;
+    const bool by_row = g_.channel_by_row();
     bool careful = false;
     for (size_t j = 0; j < cols; j++) {
       const Statistic& s = stats[j / g_.inner];
-      const Affine<T> f = folded(s, weight(j), bias(j));
+      const Affine<T> f = folded(s, by_row ? T(1) : weight(j), by_row ? T(0) : bias(j));
       center[j] = f.center;
       scale[j] = f.scale;
       shift[j] = f.shift;
       careful = careful || is_extreme(s);
     }
-    team.for_each(g_.outer, team.grain(g_.outer, cols * 2 * sizeof(T)), [&](size_t from, size_t to, size_t) {
-      const T* x = op_.x + begin + from * cols;
-      T* y = op_.y + begin + from * cols;
+    const size_t grain = team.grain(g_.outer, cols * streams() * sizeof(S));
+    team.for_each(g_.outer, grain, [&](size_t from, size_t to, size_t) {
+      AffineColumns<T> f = {center, scale, shift, nullptr, nullptr};
+      if (by_row && op_.weight) f.row_weight = op_.weight + from;
+      if (by_row && op_.bias) f.row_bias = op_.bias + from;
+      const size_t at = begin + from * cols;
       if (!careful) {
-        k_.apply_columns(y, x, cols, to - from, cols, {center, scale, shift});
+        k_.apply_columns(op_.y + at, op_.x + at, cols, to - from, cols, f, finish_at(at));
         return;
       }
-      // Ordinary columns as the kernel has them, so that a channel does not depend on its neighbours.
-      for (size_t row = from; row < to; row++, x += cols, y += cols) {
-        for (size_t j = 0; j < cols; j++) {
-          const Statistic& s = stats[j / g_.inner];
-          y[j] = is_extreme(s) ? in_double(x[j], s, weight(j), bias(j)) : (x[j] - center[j]) * scale[j] + shift[j];
+      for (size_t i = 0; i < (to - from) * cols; i++) {
+        const size_t row = i / cols, j = i % cols, channel = by_row ? from + row : j;
+        const Statistic& s = stats[j / g_.inner];
+        const S x = op_.x[at + i];
+        const S* add = finish_at(at + i).add;
+        if (is_extreme(s)) {
+          put(at + i, y_in_double(x, s, weight(channel), bias(channel), add));
+        } else {
+          put(at + i, y_of_column(x, f, j, row, add));
         }
       }
     });
   }
 
-  const Kernels<T>& k_;
-  const Normalize<T>& op_;
+  const Kernels<S>& k_;
+  const Normalize<S>& op_;
   const Geometry& g_;
   const Blocks blocks_;
   Statistic* stats_ = nullptr;
@@ -161,12 +166,14 @@ class Forward {
 
 }  // namespace
 
-template <class T>
-Status normalize(const Kernels<T>& k, const Normalize<T>& op) {
-  return Forward<T>(k, op).run();
+template <class S>
+Status normalize(const Kernels<S>& k, const Normalize<S>& op) {
+  return Forward<S>(k, op).run();
 }
 
-template Status normalize<float>(const Kernels<float>&, const Normalize<float>&);
-template Status normalize<double>(const Kernels<double>&, const Normalize<double>&);
+template Status normalize(const Kernels<float>&, const Normalize<float>&);
+template Status normalize(const Kernels<double>&, const Normalize<double>&);
+template Status normalize(const Kernels<Float16>&, const Normalize<Float16>&);
+template Status normalize(const Kernels<BFloat16>&, const Normalize<BFloat16>&);
 
 }  // namespace simdnorm

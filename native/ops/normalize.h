@@ -6,14 +6,16 @@
 
 namespace simdnorm {
 
-template <class T>
+template <class S>
 struct Normalize {
+  using T = Value<S>;
   Geometry g;
   Rule rule;
-  const T* x;
-  T* y;             // may be x
+  const S* x;
+  S* y;             // may be x, or finish.add
   const T* weight;  // per channel, or null
   const T* bias;
+  Finish<S> finish;
   Statistic* saved;  // one per (batch, group), or null
 
   // With `use_running`, y comes from running_mean and running_var (then batch is 1). Otherwise, where they are given,
@@ -25,8 +27,8 @@ struct Normalize {
 };
 
 // Writes nothing unless it returns kOk.
-template <class T>
-Status normalize(const Kernels<T>& k, const Normalize<T>& op);
+template <class S>
+Status normalize(const Kernels<S>& k, const Normalize<S>& op);
 
 }  // namespace simdnorm
 

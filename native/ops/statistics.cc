@@ -10,12 +10,12 @@ namespace {
 // An infinite or NaN mean as a plain sum would give it: NaN if there is one or if infinities of both signs meet, else
 // the infinity. The merges, made of differences, only know NaN. Where all data are finite (float64 beyond 1e154), the
 // overflow stands.
-template <class T>
-double non_finite_mean(const T* x, size_t stride, size_t pieces, size_t n, double as_is) {
+template <class S>
+double non_finite_mean(const S* x, size_t stride, size_t pieces, size_t n, double as_is) {
   double found = 0;
   for (size_t piece = 0; piece < pieces; piece++) {
     for (size_t i = 0; i < n; i++) {
-      const double v = static_cast<double>(x[piece * stride + i]);
+      const double v = wide(x[piece * stride + i]);
       if (isfinite(v)) continue;
       if (isnan(v) || (found != 0 && found != v)) return NAN;
       found = v;
@@ -24,8 +24,8 @@ double non_finite_mean(const T* x, size_t stride, size_t pieces, size_t n, doubl
   return found == 0 ? as_is : found;
 }
 
-template <class T>
-void mend_mean(Moments& m, const T* x, size_t stride, size_t pieces, size_t n) {
+template <class S>
+void mend_mean(Moments& m, const S* x, size_t stride, size_t pieces, size_t n) {
   if (m.count > 0 && !isfinite(m.mean)) m.mean = non_finite_mean(x, stride, pieces, n, m.mean);
 }
 
@@ -36,13 +36,13 @@ double rstd_of(double var, double eps, const Rule& rule) {
 
 // The power of two that brings the largest distance from the origin near 1, as far as doubles reach; 1 where there is
 // none to bring: constants, and data that are not finite.
-template <class T>
-double natural_scale(const T* x, size_t stride, size_t pieces, size_t n, const Rule& rule) {
-  const double origin = rule.about == About::kZero ? 0 : static_cast<double>(x[0]) / 2;
+template <class S>
+double natural_scale(const S* x, size_t stride, size_t pieces, size_t n, const Rule& rule) {
+  const double origin = rule.about == About::kZero ? 0 : wide(x[0]) / 2;
   double most = 0;
   for (size_t piece = 0; piece < pieces; piece++) {
     for (size_t i = 0; i < n; i++) {
-      const double distance = fabs(static_cast<double>(x[piece * stride + i]) / 2 - origin);
+      const double distance = fabs(wide(x[piece * stride + i]) / 2 - origin);
       if (!isfinite(distance)) return 1;
       if (distance > most) most = distance;
     }
@@ -54,25 +54,26 @@ double natural_scale(const T* x, size_t stride, size_t pieces, size_t n, const R
 }
 
 // Moments of scale * x, in two passes.
-template <class T>
-Moments scaled_moments(const T* x, size_t stride, size_t pieces, size_t n, About about, double scale) {
+template <class S>
+Moments scaled_moments(const S* x, size_t stride, size_t pieces, size_t n, About about, double scale) {
   const double count = static_cast<double>(pieces) * static_cast<double>(n);
   const auto sum = [&](auto term) {
     double total = 0;
     for (size_t piece = 0; piece < pieces; piece++) {
-      for (size_t i = 0; i < n; i++) total += term(static_cast<double>(x[piece * stride + i]) * scale);
+      for (size_t i = 0; i < n; i++) total += term(wide(x[piece * stride + i]) * scale);
     }
     return total;
   };
-  const double first = about == About::kZero ? 0 : static_cast<double>(x[0]) * scale;
+  const double first = about == About::kZero ? 0 : wide(x[0]) * scale;
   const double mean = about == About::kZero ? 0 : first + sum([&](double v) { return v - first; }) / count;
   return {count, mean, 0, sum([&](double v) { return (v - mean) * (v - mean); }), 0};
 }
 
 }  // namespace
 
-template <class T>
-Statistic statistic_of(const Moments& m, const Rule& rule, const T* x, size_t stride, size_t pieces, size_t n) {
+template <class S>
+Statistic statistic_of(const Moments& m, const Rule& rule, const S* x, size_t stride, size_t pieces, size_t n) {
+  using T = Value<S>;
   Statistic s;
   s.mean = static_cast<double>(static_cast<T>(m.mean));
   s.rest = (m.mean - s.mean) + m.mean_low;
@@ -108,8 +109,8 @@ bool extreme<float>(const Statistic& s, double n) {
   return s.var * n > 0x1p250 || fabs(s.mean) > 0x1p102 || s.rstd > 0x1p100 || (s.rstd > 0 && s.rstd < 0x1p-100);
 }
 
-template <class T>
-Moments reduce_rows(const Kernels<T>& k, const T* x, const Blocks& blocks, About about, const parallel::Team& team,
+template <class S>
+Moments reduce_rows(const Kernels<S>& k, const S* x, const Blocks& blocks, About about, const parallel::Team& team,
                     Moments* units) {
   const auto unit_of = [&](size_t unit) {
     Moments m = {0, 0, 0, 0, 0};
@@ -135,8 +136,8 @@ Moments reduce_rows(const Kernels<T>& k, const T* x, const Blocks& blocks, About
   return m;
 }
 
-template <class T>
-void reduce_columns(const Kernels<T>& k, const T* x, const Geometry& g, const Rule& rule, const parallel::Team& team,
+template <class S>
+void reduce_columns(const Kernels<S>& k, const S* x, const Geometry& g, const Rule& rule, const parallel::Team& team,
                     double* units, Moments* groups) {
   const size_t cols = g.stride();
   const ColumnBlocks blocks(g.outer, cols);
@@ -173,10 +174,10 @@ void reduce_columns(const Kernels<T>& k, const T* x, const Geometry& g, const Ru
   }
 }
 
-template <class T>
-Status all_moments(const Kernels<T>& k, const Geometry& g, const T* x, About about, Moments* out) {
+template <class S>
+Status all_moments(const Kernels<S>& k, const Geometry& g, const S* x, About about, Moments* out) {
   const FloatEnvironment environment;
-  const parallel::Team team(g.elements() * sizeof(T) < kAloneBytes);
+  const parallel::Team team(g.elements() * sizeof(S) < kAloneBytes);
   if (g.columns()) {
     const Scratch<double> units(ColumnBlocks(g.outer, g.stride()).units() * 4 * g.stride());
     if (!units.ok()) return Status::kOutOfMemory;
@@ -214,15 +215,19 @@ void update_running(const Geometry& g, const Statistic* stats, double momentum, 
   }
 }
 
-#define SIMDNORM_INSTANTIATE(T)                                                                                        \
-  template Statistic statistic_of<T>(const Moments&, const Rule&, const T*, size_t, size_t, size_t);                   \
-  template Statistic statistic_of_running<T>(T, T, const Rule&);                                                       \
-  template Moments reduce_rows<T>(const Kernels<T>&, const T*, const Blocks&, About, const parallel::Team&, Moments*); \
-  template void reduce_columns<T>(const Kernels<T>&, const T*, const Geometry&, const Rule&, const parallel::Team&,    \
+#define SIMDNORM_INSTANTIATE(S)                                                                                        \
+  template Statistic statistic_of<S>(const Moments&, const Rule&, const S*, size_t, size_t, size_t);                   \
+  template Moments reduce_rows<S>(const Kernels<S>&, const S*, const Blocks&, About, const parallel::Team&, Moments*); \
+  template void reduce_columns<S>(const Kernels<S>&, const S*, const Geometry&, const Rule&, const parallel::Team&,    \
                                   double*, Moments*);                                                                  \
-  template Status all_moments<T>(const Kernels<T>&, const Geometry&, const T*, About, Moments*);                       \
-  template void update_running<T>(const Geometry&, const Statistic*, double, T*, T*);
+  template Status all_moments<S>(const Kernels<S>&, const Geometry&, const S*, About, Moments*);
 SIMDNORM_INSTANTIATE(float)
 SIMDNORM_INSTANTIATE(double)
+SIMDNORM_INSTANTIATE(Float16)
+SIMDNORM_INSTANTIATE(BFloat16)
+template Statistic statistic_of_running<float>(float, float, const Rule&);
+template Statistic statistic_of_running<double>(double, double, const Rule&);
+template void update_running<float>(const Geometry&, const Statistic*, double, float*, float*);
+template void update_running<double>(const Geometry&, const Statistic*, double, double*, double*);
 
 }  // namespace simdnorm

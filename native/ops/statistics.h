@@ -20,9 +20,9 @@ struct Statistic {
 };
 
 // xHat in double, whatever the statistic.
-template <class T>
-double x_hat_in_double(T x, const Statistic& s) {
-  return ((static_cast<double>(x) * s.scale - s.mean) - s.rest) * s.rstd;
+template <class S>
+double x_hat_in_double(S x, const Statistic& s) {
+  return ((wide(x) * s.scale - s.mean) - s.rest) * s.rstd;
 }
 
 // How a statistic is taken.
@@ -34,8 +34,8 @@ struct Rule {
 };
 
 // From the moments of `pieces` stretches of n elements at x.
-template <class T>
-Statistic statistic_of(const Moments& m, const Rule& rule, const T* x, size_t stride, size_t pieces, size_t n);
+template <class S>
+Statistic statistic_of(const Moments& m, const Rule& rule, const S* x, size_t stride, size_t pieces, size_t n);
 template <class T>
 Statistic statistic_of_running(T mean, T var, const Rule& rule);
 
@@ -45,8 +45,8 @@ template <class T>
 bool extreme(const Statistic& s, double n);
 
 // Moments of the stretches that `blocks` cuts. `units` holds a Moments for each unit, unless the team is one.
-template <class T>
-Moments reduce_rows(const Kernels<T>& k, const T* x, const Blocks& blocks, About about, const parallel::Team& team,
+template <class S>
+Moments reduce_rows(const Kernels<S>& k, const S* x, const Blocks& blocks, About about, const parallel::Team& team,
                     Moments* units);
 inline Blocks row_blocks(const Geometry& g) { return Blocks(g.outer, g.inner, g.stride()); }
 
@@ -67,13 +67,13 @@ class ColumnBlocks {
 };
 
 // Statistics of one batch item's groups into stats[0 .. groups). `units` holds 4 * cols doubles for each unit.
-template <class T>
-void reduce_columns(const Kernels<T>& k, const T* x, const Geometry& g, const Rule& rule, const parallel::Team& team,
+template <class S>
+void reduce_columns(const Kernels<S>& k, const S* x, const Geometry& g, const Rule& rule, const parallel::Team& team,
                     double* units, Moments* groups);
 
 // Moments of every (batch, group), five doubles each.
-template <class T>
-Status all_moments(const Kernels<T>& k, const Geometry& g, const T* x, About about, Moments* out);
+template <class S>
+Status all_moments(const Kernels<S>& k, const Geometry& g, const S* x, About about, Moments* out);
 
 // running = momentum * batch + (1 - momentum) * running, with the unbiased variance, averaged over `batch`.
 template <class T>

@@ -21,6 +21,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "native/core/storage.h"
+
 namespace simdnorm {
 namespace SIMDNORM_ISA {
 namespace {
@@ -37,12 +39,14 @@ struct Vec {
   explicit Vec(T s) {
     for (size_t i = 0; i < kRegs; i++) r[i] = R::fill(s);
   }
-  static Vec load(const T* p) {
+  template <class S>
+  static Vec load(const S* p) {
     Vec v;
     for (size_t i = 0; i < kRegs; i++) v.r[i] = R::load(p + i * R::kLanes);
     return v;
   }
-  void store(T* p) const {
+  template <class S>
+  void store(S* p) const {
     for (size_t i = 0; i < kRegs; i++) R::store(p + i * R::kLanes, r[i]);
   }
   // Lanes 0..n-1 from memory, the others 0; 0 < n <= kLanes.
@@ -54,6 +58,13 @@ struct Vec {
       v.r[i] = left >= R::kLanes ? R::load(at) : R::load_first(at, left);
     }
     return v;
+  }
+  // 16-bit storage goes through a buffer, as only AVX-512 has masks for it, and out of line, to keep the kernels small.
+  template <class S>
+  __attribute__((noinline)) static Vec load_first(const S* p, size_t n) {
+    S all[kLanes] = {};
+    for (size_t i = 0; i < n; i++) all[i] = p[i];
+    return load(all);
   }
   Vec keep_first(size_t n) const {
     Vec v;
@@ -73,6 +84,12 @@ struct Vec {
         R::store_first(at, left, r[i]);
       }
     }
+  }
+  template <class S>
+  __attribute__((noinline)) void store_first(S* p, size_t n) const {
+    S all[kLanes];
+    store(all);
+    for (size_t i = 0; i < n; i++) p[i] = all[i];
   }
 
   friend Vec operator+(Vec a, Vec b) {
@@ -110,8 +127,14 @@ inline double sum(Vec<double> v) {
   return Reg<double>::sum(v.r[0]);
 }
 
-inline Vec<double> not_negative(Vec<double> v) {
-  for (size_t i = 0; i < Vec<double>::kRegs; i++) v.r[i] = Reg<double>::not_negative(v.r[i]);
+template <class T>
+inline Vec<T> at_least(Vec<T> v, Vec<T> limit) {
+  for (size_t i = 0; i < Vec<T>::kRegs; i++) v.r[i] = Reg<T>::at_least(v.r[i], limit.r[i]);
+  return v;
+}
+template <class T>
+inline Vec<T> keep_open(Vec<T> v, Vec<T> gate) {
+  for (size_t i = 0; i < Vec<T>::kRegs; i++) v.r[i] = Reg<T>::keep_open(v.r[i], gate.r[i]);
   return v;
 }
 

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "native/core/storage.h"
+
 namespace simdnorm {
 namespace SIMDNORM_ISA {
 namespace {
@@ -26,6 +28,25 @@ struct Reg<float> {
   static Type load_first(const float* p, size_t n) { return _mm256_maskload_ps(p, first(n)); }
   static void store_first(float* p, size_t n, Type v) { _mm256_maskstore_ps(p, first(n), v); }
   static Type keep_first(Type v, size_t n) { return _mm256_and_ps(v, _mm256_castsi256_ps(first(n))); }
+  static Type at_least(Type v, Type limit) { return _mm256_max_ps(limit, v); }
+  static Type keep_open(Type v, Type gate) { return _mm256_and_ps(v, _mm256_cmp_ps(gate, fill(0), _CMP_NLE_UQ)); }
+  static Type load(const Float16* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  static void store(Float16* p, Type v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+  }
+  static Type load(const BFloat16* p) {
+    const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+  }
+  static void store(BFloat16* p, Type v) {
+    const __m256i bits = _mm256_castps_si256(v), upper = _mm256_srli_epi32(bits, 16);
+    const __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
+    const __m256i sum = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256i near = _mm256_srli_epi32(sum, 16), quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
+    const __m256i all = _mm256_blendv_epi8(near, quiet, _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q)));
+    const __m128i low = _mm256_castsi256_si128(all), high = _mm256_extracti128_si256(all, 1);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packus_epi32(low, high));
+  }
 };
 
 template <>
@@ -45,7 +66,8 @@ struct Reg<double> {
     const __m128d two = _mm256_castpd256_pd128(v) + _mm256_extractf128_pd(v, 1);
     return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
   }
-  static Type not_negative(Type v) { return _mm256_max_pd(fill(0), v); }
+  static Type at_least(Type v, Type limit) { return _mm256_max_pd(limit, v); }
+  static Type keep_open(Type v, Type gate) { return _mm256_and_pd(v, _mm256_cmp_pd(gate, fill(0), _CMP_NLE_UQ)); }
   static uint32_t at_most(Type a, Type b) {
     return static_cast<uint32_t>(_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_LE_OQ)));
   }

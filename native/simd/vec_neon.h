@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "native/core/storage.h"
+
 namespace simdnorm {
 namespace SIMDNORM_ISA {
 namespace {
@@ -36,6 +38,20 @@ struct Reg<float> {
     if (n < 3) v = vsetq_lane_f32(0, v, 2);
     return vsetq_lane_f32(0, v, 3);
   }
+  static Type at_least(Type v, Type limit) { return vbslq_f32(vcltq_f32(v, limit), limit, v); }
+  static Type keep_open(Type v, Type gate) {
+    return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(v), vcleq_f32(gate, fill(0))));
+  }
+  static Type load(const Float16* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits))); }
+  static void store(Float16* p, Type v) { vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
+  static Type load(const BFloat16* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16)); }
+  static void store(BFloat16* p, Type v) {
+    const uint32x4_t bits = vreinterpretq_u32_f32(v), upper = vshrq_n_u32(bits, 16);
+    const uint32x4_t odd = vandq_u32(upper, vdupq_n_u32(1));
+    const uint32x4_t near = vshrq_n_u32(vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff))), 16);
+    const uint32x4_t all = vbslq_u32(vceqq_f32(v, v), near, vorrq_u32(upper, vdupq_n_u32(0x40)));
+    vst1_u16(&p->bits, vmovn_u32(all));
+  }
 };
 
 template <>
@@ -49,7 +65,10 @@ struct Reg<double> {
   static void store_first(double* p, size_t, Type v) { vst1q_lane_f64(p, v, 0); }
   static Type keep_first(Type v, size_t) { return vsetq_lane_f64(0, v, 1); }
   static double sum(Type v) { return vgetq_lane_f64(v, 0) + vgetq_lane_f64(v, 1); }
-  static Type not_negative(Type v) { return vmaxq_f64(fill(0), v); }
+  static Type at_least(Type v, Type limit) { return vbslq_f64(vcltq_f64(v, limit), limit, v); }
+  static Type keep_open(Type v, Type gate) {
+    return vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(v), vcleq_f64(gate, fill(0))));
+  }
   static uint32_t at_most(Type a, Type b) {
     const uint64x2_t mask = vcleq_f64(a, b);
     return static_cast<uint32_t>((vgetq_lane_u64(mask, 0) & 1) | (vgetq_lane_u64(mask, 1) & 2));

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "native/core/storage.h"
+
 namespace simdnorm {
 namespace SIMDNORM_ISA {
 namespace {
@@ -37,18 +39,39 @@ struct Generic {
     for (size_t i = n; i < N; i++) v[i] = 0;
     return v;
   }
+  static Type at_least(Type v, Type limit) {
+    for (size_t i = 0; i < N; i++) v[i] = v[i] < limit[i] ? limit[i] : v[i];
+    return v;
+  }
+  static Type keep_open(Type v, Type gate) {
+    for (size_t i = 0; i < N; i++) v[i] = gate[i] <= 0 ? 0 : v[i];
+    return v;
+  }
 };
 
 template <class T>
 struct Reg;
 
 template <>
-struct Reg<float> : Generic<float, 4> {};
+struct Reg<float> : Generic<float, 4> {
+  using Generic::load;
+  using Generic::store;
+  // Out of line: inlined everywhere these made the portable kernels four times as large.
+  template <class S>
+  __attribute__((noinline)) static Type load(const S* p) {
+    Type v;
+    for (size_t i = 0; i < kLanes; i++) v[i] = value_of(p[i]);
+    return v;
+  }
+  template <class S>
+  __attribute__((noinline)) static void store(S* p, Type v) {
+    for (size_t i = 0; i < kLanes; i++) p[i] = stored<S>(v[i]);
+  }
+};
 
 template <>
 struct Reg<double> : Generic<double, 2> {
   static double sum(Type v) { return v[0] + v[1]; }
-  static Type not_negative(Type v) { return Type{v[0] < 0 ? 0 : v[0], v[1] < 0 ? 0 : v[1]}; }
   static uint32_t at_most(Type a, Type b) { return (a[0] <= b[0] ? 1u : 0u) | (a[1] <= b[1] ? 2u : 0u); }
   static Type widen_low(Reg<float>::Type f) { return Type{f[0], f[1]}; }
   static Type widen_high(Reg<float>::Type f) { return Type{f[2], f[3]}; }

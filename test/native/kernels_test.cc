@@ -25,8 +25,9 @@ template <class T>
 struct Case {
   Kind kind;
   size_t rows, cols, stride;
-  Guarded<T> x, dy, center, scale, shift, weight, bias;
+  Guarded<T> x, dy, center, scale, shift, weight, bias, add;
   Guarded<Affine<T>> by_row;
+  Guarded<T> row_weight, row_bias;
 
   Case(Kind kind, size_t rows, size_t cols, size_t stride)
       : kind(kind),
@@ -40,11 +41,15 @@ struct Case {
         shift(cols),
         weight(cols),
         bias(cols),
-        by_row(rows) {
+        add(x.size()),
+        by_row(rows),
+        row_weight(rows),
+        row_bias(rows) {
     test::Random random(rows * 1000003 + cols * 1009 + static_cast<size_t>(kind));
     for (size_t i = 0; i < x.size(); i++) {
       x[i] = test::make<T>(kind, i, x.size(), random);
       dy[i] = static_cast<T>(random.normal());
+      add[i] = static_cast<T>(random.normal());
     }
     for (size_t j = 0; j < cols; j++) {
       center[j] = test::finite(kind) ? x[j] : T(0.5);
@@ -53,11 +58,17 @@ struct Case {
       weight[j] = static_cast<T>(random.normal());
       bias[j] = static_cast<T>(random.normal());
     }
-    for (size_t row = 0; row < rows; row++)
+    for (size_t row = 0; row < rows; row++) {
       by_row[row] = {center[row % cols], static_cast<T>(1 + random.uniform()), T(0.25)};
+      row_weight[row] = static_cast<T>(random.normal());
+      row_bias[row] = static_cast<T>(random.normal());
+    }
   }
   Affine<T> affine() const { return {center[0], scale[0], shift[0]}; }
-  AffineColumns<T> columns() const { return {center.get(), scale.get(), shift.get()}; }
+  AffineColumns<T> columns(bool weighted = false) const {
+    return {center.get(), scale.get(), shift.get(), weighted ? row_weight.get() : nullptr,
+            weighted ? row_bias.get() : nullptr};
+  }
 };
 
 // What a kernel should give, and the size of the terms it is made of, to which its error is compared.
@@ -127,17 +138,22 @@ Near slope_of(double dy, Near x_hat, double a, double b, double c) {
 Values sums_of(GradSums s) { return {s.dy, s.dy_xhat}; }
 
 // Sums of dy and of dy * x_hat(x, row, col) down each column.
-template <class T, class F>
-Expected grad_down(const Case<T>& c, F x_hat) {
+template <class T, class F, class W>
+Expected grad_down(const Case<T>& c, F x_hat, W weight) {
   Expected out(2 * c.cols, {0, 0});
   for (size_t row = 0; row < c.rows; row++) {
     for (size_t j = 0; j < c.cols; j++) {
       const size_t i = row * c.stride + j;
-      out[j] = plus(out[j], at(c.dy, i));
-      out[c.cols + j] = plus(out[c.cols + j], times(x_hat(at(c.x, i), row, j), at(c.dy, i)));
+      const double h = at(c.dy, i) * weight(row);
+      out[j] = plus(out[j], h);
+      out[c.cols + j] = plus(out[c.cols + j], times(x_hat(at(c.x, i), row, j), h));
     }
   }
   return out;
+}
+template <class T, class F>
+Expected grad_down(const Case<T>& c, F x_hat) {
+  return grad_down(c, x_hat, [](size_t) { return 1.0; });
 }
 
 // Two passes. A mean is as good as the spread around it allows, and as its own last bit in double.
@@ -211,42 +227,79 @@ Expected expect_moments_columns(const Case<T>& c) {
   return out;
 }
 
+// What a kernel of the apply family does besides: nothing, add, or add and ReLU; or the gate of that ReLU.
+enum class End { kPlain, kAdd, kRelu, kGate, kAddGate };
+constexpr bool adds(End end) { return end == End::kAdd || end == End::kRelu || end == End::kAddGate; }
+constexpr bool gates(End end) { return end == End::kGate || end == End::kAddGate; }
+
 template <class T>
-Values apply(const Kernels<T>& k, const Case<T>& c, Place place) {
-  return written(c, place, [&](T* y, const T* x, const T*) {
-    for (size_t i = 0; i < c.rows * c.stride; i += c.stride) k.apply(y + i, x + i, c.cols, c.affine());
-  });
+Finish<T> finish_at(const Case<T>& c, End end, size_t i) {
+  return {adds(end) ? c.add.get() + i : nullptr, end == End::kRelu};
 }
+// A gate gives dy or 0; which one, where y is as good as 0, is for the portable kernel to say.
 template <class T>
-Expected expect_apply(const Case<T>& c) {
-  return each(c, [&](double x, double, size_t, size_t) { return line(x, c.affine()); });
+Near ended(const Case<T>& c, End end, Near y, size_t i, double dy) {
+  if (adds(end)) y = plus(y, at(c.add, i));
+  if (gates(end)) {
+    const double doubt = 8 * static_cast<double>(std::numeric_limits<T>::epsilon()) * y.size +
+                         8 * static_cast<double>(std::numeric_limits<T>::denorm_min());
+    return fabs(y.value) <= doubt ? Near{dy / 2, INFINITY} : Near{y.value > 0 ? dy : 0, 0};
+  }
+  return end == End::kRelu && y.value < 0 ? Near{0, y.size} : y;
 }
 
-template <class T, bool weighted, bool biased>
-Values apply_elements(const Kernels<T>& k, const Case<T>& c, Place place) {
-  return written(c, place, [&](T* y, const T* x, const T*) {
+template <class T, End end>
+Values apply(const Kernels<T>& k, const Case<T>& c, Place place) {
+  return written(c, place, [&](T* y, const T* x, const T* dy) {
     for (size_t i = 0; i < c.rows * c.stride; i += c.stride) {
-      k.apply_elements(y + i, x + i, c.cols, c.affine(), weighted ? c.weight.get() : nullptr,
-                       biased ? c.bias.get() : nullptr);
+      const Finish<T> finish = finish_at(c, end, i);
+      if (gates(end)) k.gate(y + i, dy + i, x + i, c.cols, c.affine(), finish.add);
+      if (!gates(end)) k.apply(y + i, x + i, c.cols, c.affine(), finish);
     }
   });
 }
-template <class T, bool weighted, bool biased>
-Expected expect_apply_elements(const Case<T>& c) {
-  return each(c, [&](double x, double, size_t, size_t j) {
-    return plus(times(line(x, c.affine()), weighted ? at(c.weight, j) : 1), biased ? at(c.bias, j) : 0);
+template <class T, End end>
+Expected expect_apply(const Case<T>& c) {
+  return each(c, [&](double x, double dy, size_t row, size_t j) {
+    return ended(c, end, line(x, c.affine()), row * c.stride + j, dy);
   });
 }
 
-template <class T>
-Values apply_columns(const Kernels<T>& k, const Case<T>& c, Place place) {
-  return written(c, place,
-                 [&](T* y, const T* x, const T*) { k.apply_columns(y, x, c.stride, c.rows, c.cols, c.columns()); });
+template <class T, bool weighted, bool biased, End end>
+Values apply_elements(const Kernels<T>& k, const Case<T>& c, Place place) {
+  const T *weight = weighted ? c.weight.get() : nullptr, *bias = biased ? c.bias.get() : nullptr;
+  return written(c, place, [&](T* y, const T* x, const T* dy) {
+    for (size_t i = 0; i < c.rows * c.stride; i += c.stride) {
+      const Finish<T> finish = finish_at(c, end, i);
+      if (gates(end)) k.gate_elements(y + i, dy + i, x + i, c.cols, c.affine(), weight, bias, finish.add);
+      if (!gates(end)) k.apply_elements(y + i, x + i, c.cols, c.affine(), weight, bias, finish);
+    }
+  });
 }
-template <class T>
+template <class T, bool weighted, bool biased, End end>
+Expected expect_apply_elements(const Case<T>& c) {
+  return each(c, [&](double x, double dy, size_t row, size_t j) {
+    const Near y = plus(times(line(x, c.affine()), weighted ? at(c.weight, j) : 1), biased ? at(c.bias, j) : 0);
+    return ended(c, end, y, row * c.stride + j, dy);
+  });
+}
+
+template <class T, bool weighted, End end>
+Values apply_columns(const Kernels<T>& k, const Case<T>& c, Place place) {
+  return written(c, place, [&](T* y, const T* x, const T* dy) {
+    const Finish<T> finish = finish_at(c, end, 0);
+    const AffineColumns<T> f = c.columns(weighted);
+    if (gates(end)) k.gate_columns(y, dy, x, c.stride, c.rows, c.cols, f, finish.add);
+    if (!gates(end)) k.apply_columns(y, x, c.stride, c.rows, c.cols, f, finish);
+  });
+}
+template <class T, bool weighted, End end>
 Expected expect_apply_columns(const Case<T>& c) {
-  return each(
-      c, [&](double x, double, size_t, size_t j) { return line(x, at(c.center, j), at(c.scale, j), at(c.shift, j)); });
+  return each(c, [&](double x, double dy, size_t row, size_t j) {
+    Near y = line(x, at(c.center, j), at(c.scale, j), at(c.shift, j));
+    if (weighted) y = plus(times(y, at(c.row_weight, row)), at(c.row_bias, row));
+    return ended(c, end, y, row * c.stride + j, dy);
+  });
 }
 
 template <class T>
@@ -301,15 +354,30 @@ Expected started(Expected out, const Case<T>& c) {
 }
 
 template <class T>
-Values grad_columns(const Kernels<T>& k, const Case<T>& c, Place) {
-  return grad_columns_with(c, [&](double* dy, double* dy_xhat) {
-    k.grad_columns(c.dy.get(), c.x.get(), c.stride, c.rows, c.cols, c.center.get(), c.scale.get(), dy, dy_xhat);
-  });
+Values grad_sums_row(const Kernels<T>& k, const Case<T>& c, Place) {
+  return sums_of(k.grad_sums_row(c.dy.get(), c.x.get(), c.cols, c.columns()));
 }
 template <class T>
+Expected expect_grad_sums_row(const Case<T>& c) {
+  Expected out = {{0, 0}, {0, 0}};
+  for (size_t j = 0; j < c.cols; j++) {
+    out[0] = plus(out[0], at(c.dy, j));
+    out[1] = plus(out[1], times(line(at(c.x, j), at(c.center, j), at(c.scale, j), at(c.shift, j)), at(c.dy, j)));
+  }
+  return out;
+}
+
+template <class T, bool weighted>
+Values grad_columns(const Kernels<T>& k, const Case<T>& c, Place) {
+  return grad_columns_with(c, [&](double* dy, double* dy_xhat) {
+    k.grad_columns(c.dy.get(), c.x.get(), c.stride, c.rows, c.cols, c.center.get(), c.scale.get(),
+                   weighted ? c.row_weight.get() : nullptr, dy, dy_xhat);
+  });
+}
+template <class T, bool weighted>
 Expected expect_grad_columns(const Case<T>& c) {
   const auto x_hat = [&](double x, size_t, size_t j) { return line(x, at(c.center, j), at(c.scale, j), 0); };
-  return started(grad_down(c, x_hat), c);
+  return started(grad_down(c, x_hat, [&](size_t row) { return weighted ? at(c.row_weight, row) : 1; }), c);
 }
 
 template <class T>
@@ -354,18 +422,20 @@ Expected expect_slope_elements(const Case<T>& c) {
   });
 }
 
-template <class T>
+template <class T, bool weighted>
 Values slope_columns(const Kernels<T>& k, const Case<T>& c, Place place) {
   return written(c, place, [&](T* dx, const T* x, const T* dy) {
     k.slope_columns(dx, dy, x, c.stride, c.rows, c.cols,
-                    {c.center.get(), c.scale.get(), c.weight.get(), c.bias.get(), c.shift.get()});
+                    {c.center.get(), c.scale.get(), c.weight.get(), c.bias.get(), c.shift.get(),
+                     weighted ? c.row_weight.get() : nullptr});
   });
 }
-template <class T>
+template <class T, bool weighted>
 Expected expect_slope_columns(const Case<T>& c) {
-  return each(c, [&](double x, double dy, size_t, size_t j) {
+  return each(c, [&](double x, double dy, size_t row, size_t j) {
     const Near x_hat = line(x, at(c.center, j), at(c.scale, j), 0);
-    return slope_of<T>(dy, x_hat, at(c.weight, j), at(c.bias, j), at(c.shift, j));
+    const double h = dy * (weighted ? at(c.row_weight, row) : 1);
+    return slope_of<T>(h, x_hat, at(c.weight, j), at(c.bias, j), at(c.shift, j));
   });
 }
 
@@ -377,21 +447,77 @@ const Kernel<T> kKernels[] = {
     {"moments about 0", moments<T, kZero>, expect_moments<T, kZero>, true, false, false},
     {"moments_columns", moments_columns<T, kMean>, expect_moments_columns<T, kMean>, true, false, false},
     {"moments_columns about 0", moments_columns<T, kZero>, expect_moments_columns<T, kZero>, true, false, false},
-    {"apply", apply<T>, expect_apply<T>, false, true, false},
-    {"apply_elements", apply_elements<T, false, false>, expect_apply_elements<T, false, false>, false, true, false},
-    {"apply_elements w", apply_elements<T, true, false>, expect_apply_elements<T, true, false>, false, true, false},
-    {"apply_elements b", apply_elements<T, false, true>, expect_apply_elements<T, false, true>, false, true, false},
-    {"apply_elements w b", apply_elements<T, true, true>, expect_apply_elements<T, true, true>, false, true, false},
-    {"apply_columns", apply_columns<T>, expect_apply_columns<T>, false, true, false},
+    {"apply", apply<T, End::kPlain>, expect_apply<T, End::kPlain>, false, true, false},
+    {"apply add", apply<T, End::kAdd>, expect_apply<T, End::kAdd>, false, true, false},
+    {"apply add relu", apply<T, End::kRelu>, expect_apply<T, End::kRelu>, false, true, false},
+    {"apply gate", apply<T, End::kGate>, expect_apply<T, End::kGate>, false, false, true},
+    {"apply add gate", apply<T, End::kAddGate>, expect_apply<T, End::kAddGate>, false, false, true},
+    {"apply_elements", apply_elements<T, false, false, End::kPlain>,
+     expect_apply_elements<T, false, false, End::kPlain>, false, true, false},
+    {"apply_elements add relu", apply_elements<T, false, false, End::kRelu>,
+     expect_apply_elements<T, false, false, End::kRelu>, false, true, false},
+    {"apply_elements gate", apply_elements<T, false, false, End::kGate>,
+     expect_apply_elements<T, false, false, End::kGate>, false, false, true},
+    {"apply_elements add gate", apply_elements<T, false, false, End::kAddGate>,
+     expect_apply_elements<T, false, false, End::kAddGate>, false, false, true},
+    {"apply_elements w", apply_elements<T, true, false, End::kPlain>,
+     expect_apply_elements<T, true, false, End::kPlain>, false, true, false},
+    {"apply_elements w add relu", apply_elements<T, true, false, End::kRelu>,
+     expect_apply_elements<T, true, false, End::kRelu>, false, true, false},
+    {"apply_elements w gate", apply_elements<T, true, false, End::kGate>,
+     expect_apply_elements<T, true, false, End::kGate>, false, false, true},
+    {"apply_elements w add gate", apply_elements<T, true, false, End::kAddGate>,
+     expect_apply_elements<T, true, false, End::kAddGate>, false, false, true},
+    {"apply_elements b", apply_elements<T, false, true, End::kPlain>,
+     expect_apply_elements<T, false, true, End::kPlain>, false, true, false},
+    {"apply_elements b add relu", apply_elements<T, false, true, End::kRelu>,
+     expect_apply_elements<T, false, true, End::kRelu>, false, true, false},
+    {"apply_elements b gate", apply_elements<T, false, true, End::kGate>,
+     expect_apply_elements<T, false, true, End::kGate>, false, false, true},
+    {"apply_elements b add gate", apply_elements<T, false, true, End::kAddGate>,
+     expect_apply_elements<T, false, true, End::kAddGate>, false, false, true},
+    {"apply_elements w b", apply_elements<T, true, true, End::kPlain>,
+     expect_apply_elements<T, true, true, End::kPlain>, false, true, false},
+    {"apply_elements w b add", apply_elements<T, true, true, End::kAdd>,
+     expect_apply_elements<T, true, true, End::kAdd>, false, true, false},
+    {"apply_elements w b add relu", apply_elements<T, true, true, End::kRelu>,
+     expect_apply_elements<T, true, true, End::kRelu>, false, true, false},
+    {"apply_elements w b gate", apply_elements<T, true, true, End::kGate>,
+     expect_apply_elements<T, true, true, End::kGate>, false, false, true},
+    {"apply_elements w b add gate", apply_elements<T, true, true, End::kAddGate>,
+     expect_apply_elements<T, true, true, End::kAddGate>, false, false, true},
+    {"apply_columns", apply_columns<T, false, End::kPlain>, expect_apply_columns<T, false, End::kPlain>, false, true,
+     false},
+    {"apply_columns add", apply_columns<T, false, End::kAdd>, expect_apply_columns<T, false, End::kAdd>, false, true,
+     false},
+    {"apply_columns add relu", apply_columns<T, false, End::kRelu>, expect_apply_columns<T, false, End::kRelu>, false,
+     true, false},
+    {"apply_columns gate", apply_columns<T, false, End::kGate>, expect_apply_columns<T, false, End::kGate>, false,
+     false, true},
+    {"apply_columns add gate", apply_columns<T, false, End::kAddGate>, expect_apply_columns<T, false, End::kAddGate>,
+     false, false, true},
+    {"apply_columns by row", apply_columns<T, true, End::kPlain>, expect_apply_columns<T, true, End::kPlain>, false,
+     true, false},
+    {"apply_columns by row add", apply_columns<T, true, End::kAdd>, expect_apply_columns<T, true, End::kAdd>, false,
+     true, false},
+    {"apply_columns by row add relu", apply_columns<T, true, End::kRelu>, expect_apply_columns<T, true, End::kRelu>,
+     false, true, false},
+    {"apply_columns by row gate", apply_columns<T, true, End::kGate>, expect_apply_columns<T, true, End::kGate>, false,
+     false, true},
+    {"apply_columns by row add gate", apply_columns<T, true, End::kAddGate>,
+     expect_apply_columns<T, true, End::kAddGate>, false, false, true},
     {"grad_sums", grad_sums<T>, expect_grad_sums<T>, true, false, false},
     {"grad_sums_elements", grad_sums_elements<T, false>, expect_grad_sums_elements<T, false>, true, false, false},
     {"grad_sums_elements w", grad_sums_elements<T, true>, expect_grad_sums_elements<T, true>, true, false, false},
-    {"grad_columns", grad_columns<T>, expect_grad_columns<T>, true, false, false},
+    {"grad_sums_row", grad_sums_row<T>, expect_grad_sums_row<T>, true, false, false},
+    {"grad_columns", grad_columns<T, false>, expect_grad_columns<T, false>, true, false, false},
+    {"grad_columns by row", grad_columns<T, true>, expect_grad_columns<T, true>, true, false, false},
     {"grad_columns_by_row", grad_columns_by_row<T>, expect_grad_columns_by_row<T>, true, false, false},
     {"slope", slope<T>, expect_slope<T>, false, true, true},
     {"slope_elements", slope_elements<T, false>, expect_slope_elements<T, false>, false, true, true},
     {"slope_elements w", slope_elements<T, true>, expect_slope_elements<T, true>, false, true, true},
-    {"slope_columns", slope_columns<T>, expect_slope_columns<T>, false, true, true},
+    {"slope_columns", slope_columns<T, false>, expect_slope_columns<T, false>, false, true, true},
+    {"slope_columns by row", slope_columns<T, true>, expect_slope_columns<T, true>, false, true, true},
 };
 
 // A few roundings for each term, and those of a sum: float lanes take at most kChain = 32 terms (lanes-inl.h) before

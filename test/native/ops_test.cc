@@ -50,21 +50,29 @@ const Layer kLayers[] = {
     {"columns, one row", {6, 1, 5, 1, 1, 5}},
     {"grouped columns", {3, 130, 4, 5, 1, 20}},
     {"grouped columns, tall", {2, 4500, 2, 3, 1, 6}},
+    {"rows are channels", {4, 9, 35, 1, 35, 9}},
+    {"rows are channels, many", {3, 700, 40, 1, 40, 700}},
+    {"rows are channels, long", {2, 5, 9000, 1, 9000, 5}},
 };
 bool is_large(const Geometry& g) { return g.elements() > 25000; }
 
 struct Variant {
   const char* name;
   About about;
-  bool running, weight, bias;
+  bool running, weight, bias, relu, add;
 };
 const Variant kVariants[] = {
-    {"affine", About::kMean, false, true, true},
-    {"plain", About::kMean, false, false, false},
-    {"bias", About::kMean, false, false, true},
-    {"about 0", About::kZero, false, true, false},
-    {"about 0, plain", About::kZero, false, false, false},
-    {"running", About::kMean, true, true, true},
+    {"affine", About::kMean, false, true, true, false, false},
+    {"plain", About::kMean, false, false, false, false, false},
+    {"bias", About::kMean, false, false, true, false, false},
+    {"about 0", About::kZero, false, true, false, false, false},
+    {"about 0, plain", About::kZero, false, false, false, false, false},
+    {"running", About::kMean, true, true, true, false, false},
+    {"relu", About::kMean, false, true, true, true, false},
+    {"relu, plain", About::kMean, false, false, false, true, false},
+    {"add, relu", About::kMean, false, true, true, true, true},
+    {"add", About::kMean, false, true, false, false, true},
+    {"running, add, relu", About::kMean, true, true, true, true, true},
 };
 
 // Data times 2^exponent, beyond what the kernels' arithmetic can square.
@@ -78,7 +86,7 @@ struct Problem {
   Kind kind;
   int exponent;
   double eps;
-  std::vector<T> x, dy, weight, bias, running_mean, running_var;
+  std::vector<T> x, dy, add, weight, bias, running_mean, running_var;
 
   Problem(const Layer& layer, const Variant& variant, Kind kind, int exponent)
       : layer(layer), variant(variant), kind(kind), exponent(exponent), eps(exponent == 0 ? 1e-5 : 0) {
@@ -87,6 +95,7 @@ struct Problem {
     for (size_t i = 0; i < g.elements(); i++) {
       x.push_back(static_cast<T>(ldexp(static_cast<double>(test::make<T>(kind, i, g.elements(), random)), exponent)));
       dy.push_back(static_cast<T>(random.normal()));
+      add.push_back(static_cast<T>(random.normal()));
     }
     for (size_t c = 0; c < g.channels; c++) {
       weight.push_back(static_cast<T>(1 + random.normal() / 4));
@@ -124,15 +133,20 @@ void each_problem(F f) {
 
 // ---- running them ----
 
-template <class T>
+template <class S>
 struct Result {
-  std::vector<T> y, dx, dweight, dbias, running_mean, running_var;
+  using T = Value<S>;
+  std::vector<S> y, dx, gated;
+  std::vector<T> dweight, dbias, running_mean, running_var;
   std::vector<Statistic> saved;
   std::vector<Moments> moments;
 
   Values values() const {
     Values out;
-    for (const std::vector<T>* part : {&y, &dx, &dweight, &dbias, &running_mean, &running_var}) {
+    for (const std::vector<S>* part : {&y, &dx, &gated}) {
+      for (const S v : *part) out.push_back(wide(v));
+    }
+    for (const std::vector<T>* part : {&dweight, &dbias, &running_mean, &running_var}) {
       for (const T v : *part) out.push_back(static_cast<double>(v));
     }
     for (const Statistic& s : saved) out.insert(out.end(), {s.mean, s.rest, s.var, s.rstd, s.scale});
@@ -141,30 +155,43 @@ struct Result {
   }
 };
 
+template <class S>
+std::vector<S> as_stored(const std::vector<Value<S>>& values) {
+  std::vector<S> out;
+  for (const Value<S> v : values) out.push_back(stored<S>(v));
+  return out;
+}
+
+// Outputs over inputs: y over x, or over what is added to it; dx over x, or over dy; the gate's output over dy, or dx.
 enum class Place { kApart, kOverX, kOverDy };
 
-template <class T>
-Result<T> run(size_t isa, const Problem<T>& p, Place place = Place::kApart) {
-  const Kernels<T>& k = dispatch::table(isa).of(T());
+template <class S>
+Result<S> run(size_t isa, const Problem<Value<S>>& p, Place place = Place::kApart) {
+  using T = Value<S>;
+  const Kernels<S>& k = dispatch::table(isa).of(S());
   const Geometry& g = p.layer.g;
-  Result<T> r;
-  r.y = place == Place::kOverX ? p.x : std::vector<T>(g.elements());
-  r.dx = place == Place::kOverX ? p.x : place == Place::kOverDy ? p.dy : std::vector<T>(g.elements());
+  const std::vector<S> x = as_stored<S>(p.x), dy = as_stored<S>(p.dy), add = as_stored<S>(p.add);
+  const bool over_x = place == Place::kOverX, over_dy = place == Place::kOverDy, relu = p.variant.relu;
+  const bool over_add = over_dy && p.variant.add;
+  Result<S> r;
+  r.y = over_x ? x : over_add ? add : std::vector<S>(g.elements());
+  r.dx = over_x ? x : over_dy ? dy : std::vector<S>(g.elements());
+  if (relu) r.gated = over_x ? dy : std::vector<S>(g.elements());
   r.dweight.resize(g.channels, T(1));  // added to
   r.dbias.resize(g.channels, T(2));
   r.running_mean = p.running_mean;
   r.running_var = p.running_var;
   r.saved.resize(g.statistics());
   r.moments.resize(g.statistics());
-  const T* weight = p.variant.weight ? p.weight.data() : nullptr;
 
-  Normalize<T> forward;
+  Normalize<S> forward;
   forward.g = g;
   forward.rule = {p.eps, p.variant.about, true};
-  forward.x = place == Place::kOverX ? r.y.data() : p.x.data();
+  forward.x = over_x ? r.y.data() : x.data();
   forward.y = r.y.data();
-  forward.weight = weight;
+  forward.weight = p.variant.weight ? p.weight.data() : nullptr;
   forward.bias = p.variant.bias ? p.bias.data() : nullptr;
+  forward.finish = {!p.variant.add ? nullptr : over_add ? r.y.data() : add.data(), relu};
   forward.saved = r.saved.data();
   forward.use_running = p.variant.running;
   forward.momentum = 0.25;
@@ -172,19 +199,42 @@ Result<T> run(size_t isa, const Problem<T>& p, Place place = Place::kApart) {
   forward.running_var = r.running_var.data();
   CHECK(normalize(k, forward) == Status::kOk);
 
-  Backward<T> back;
+  Backward<S> back;
   back.g = g;
   back.about = p.variant.about;
   back.constant = p.variant.running;
-  back.dy = place == Place::kOverDy ? r.dx.data() : p.dy.data();
-  back.x = place == Place::kOverX ? r.dx.data() : p.x.data();
+  back.dy = over_dy ? r.dx.data() : over_x && relu ? r.gated.data() : dy.data();
+  back.x = over_x ? r.dx.data() : x.data();
   back.dx = r.dx.data();
-  back.weight = weight;
+  back.weight = forward.weight;
   back.saved = r.saved.data();
   back.dweight = r.dweight.data();
   back.dbias = r.dbias.data();
+  back.gated = relu ? r.gated.data() : nullptr;
+  back.add = p.variant.add ? add.data() : nullptr;
+  back.bias = forward.bias;
   CHECK(backward(k, back) == Status::kOk);
-  CHECK(all_moments(k, g, p.x.data(), p.variant.about, r.moments.data()) == Status::kOk);
+  CHECK(all_moments(k, g, x.data(), p.variant.about, r.moments.data()) == Status::kOk);
+  if (relu && place == Place::kApart && mode() != kHostile) {  // the comparisons below would be hostile too
+    bool right = true;
+    for (size_t e = 0; e < g.elements(); e++) {
+      const bool shut = wide(r.y[e]) <= 0 && sizeof(S) > 2;  // a 16-bit y may be 0 by rounding
+      right = right && (wide(r.gated[e]) == (shut ? 0 : wide(dy[e])) || (sizeof(S) == 2 && wide(r.gated[e]) == 0));
+    }
+    CHECK(right, "the gate of the ReLU");
+    // Without an array of its own the gate uses dx.
+    std::vector<S> dx(g.elements());
+    back.gated = back.dx = dx.data();
+    std::vector<T> dweight(g.channels, T(1)), dbias(g.channels, T(2));
+    back.dweight = dweight.data();
+    back.dbias = dbias.data();
+    CHECK(backward(k, back) == Status::kOk);
+    Result<S> shared = r;
+    shared.dx = dx;
+    shared.dweight = dweight;
+    shared.dbias = dbias;
+    CHECK(test::same(r.values(), shared.values()), "gated in dx");
+  }
   return r;
 }
 
@@ -243,13 +293,17 @@ double worst(const Problem<T>& p, const Result<T>& r) {
     double h_mean = 0, h_xhat_mean = 0, h_size = 0, h_xhat_size = 0;
     const auto x_hat = [&](size_t e) { return (value(e) - mean) * rstd; };
     const auto weight = [&](size_t e) { return p.variant.weight ? static_cast<double>(p.weight[channel(e)]) : 1; };
-    const auto h = [&](size_t e) { return static_cast<double>(p.dy[e]) * weight(e); };
+    // Behind a ReLU, what the result's own y let through: near 0 the reference may see the other sign.
+    const auto dy_of = [&](size_t e) { return p.variant.relu && r.y[e] <= 0 ? 0 : static_cast<double>(p.dy[e]); };
+    const auto h = [&](size_t e) { return dy_of(e) * weight(e); };
     // The mean is known to within roundings of the spread: so is xHat, hence "1 + |xHat|".
     const auto x_hat_size = [&](size_t e) { return spread * rstd + fabs(x_hat(e)); };
     for (const size_t e : at) {
       const size_t c = channel(e);
-      const double dy = static_cast<double>(p.dy[e]), bias = p.variant.bias ? static_cast<double>(p.bias[c]) : 0;
-      compare(static_cast<double>(r.y[e]), x_hat(e) * weight(e) + bias, fabs(bias) + x_hat_size(e) * fabs(weight(e)));
+      const double dy = dy_of(e), bias = p.variant.bias ? static_cast<double>(p.bias[c]) : 0;
+      const double add = p.variant.add ? static_cast<double>(p.add[e]) : 0, y = x_hat(e) * weight(e) + bias + add;
+      compare(static_cast<double>(r.y[e]), p.variant.relu && y < 0 ? 0 : y,
+              fabs(bias) + fabs(add) + x_hat_size(e) * fabs(weight(e)));
       dweight[c] += dy * x_hat(e);
       dbias[c] += dy;
       dweight_size[c] += fabs(dy) * x_hat_size(e);
@@ -293,7 +347,7 @@ void check(const Problem<T>& p) {
   char text[200];
   const size_t portable = dispatch::count() - 1;
   parallel::set_threads(1);
-  const Result<T> plain = run(portable, p);
+  const Result<T> plain = run<T>(portable, p);
   const Values values = plain.values();
   if (has_reference(p)) {
     const double error = worst(p, plain);
@@ -305,14 +359,48 @@ void check(const Problem<T>& p) {
     for (const size_t threads : {1, 2, 3, 7}) {
       if (!is_large(p.layer.g) && threads > 2) continue;  // the caller alone does it
       parallel::set_threads(threads);
-      const Values again = run(isa, p).values();
+      const Values again = run<T>(isa, p).values();
       CHECK(test::same(values, again), "%s: %s, %zu threads, value %zu", p.label(text), name, threads,
             test::difference(values, again));
     }
     for (const Place place : {Place::kOverX, Place::kOverDy}) {
-      const Values again = run(isa, p, place).values();
+      const Values again = run<T>(isa, p, place).values();
       CHECK(test::same(values, again), "%s: %s, place %d, value %zu", p.label(text), name, static_cast<int>(place),
             test::difference(values, again));
+    }
+  }
+}
+
+// 16-bit storage gives what float gives on the same values, rounded once where a result is stored.
+template <class S>
+void check_storage(Problem<float> p) {
+  const auto round = [](std::vector<float>& values) {
+    for (float& v : values) v = value_of(stored<S>(v));
+  };
+  round(p.x);
+  round(p.dy);
+  round(p.add);
+  parallel::set_threads(1);
+  const Result<float> wide_result = run<float>(0, p);
+  Result<S> expected;
+  expected.y = as_stored<S>(wide_result.y);
+  expected.dx = as_stored<S>(wide_result.dx);
+  expected.gated = as_stored<S>(wide_result.gated);
+  expected.dweight = wide_result.dweight;
+  expected.dbias = wide_result.dbias;
+  expected.running_mean = wide_result.running_mean;
+  expected.running_var = wide_result.running_var;
+  expected.saved = wide_result.saved;
+  expected.moments = wide_result.moments;
+  const Values values = expected.values();
+  char text[200];
+  for (size_t isa = 0; isa < dispatch::count(); isa++) {
+    if (!dispatch::supported(isa)) continue;
+    parallel::set_threads(isa == 0 ? 2 : 1);
+    for (const Place place : {Place::kApart, Place::kOverX, Place::kOverDy}) {
+      const Values again = run<S>(isa, p, place).values();
+      CHECK(test::same(values, again), "16-bit %s: %s, place %d, value %zu", p.label(text), dispatch::table(isa).name,
+            static_cast<int>(place), test::difference(values, again));
     }
   }
 }
@@ -327,9 +415,9 @@ void float_environment() {
         const Problem<T> p(layer, variant, kind, 0);
         for (const size_t threads : {1, 3}) {
           parallel::set_threads(threads);
-          const Values expected = run(0, p).values();
+          const Values expected = run<T>(0, p).values();
           set_mode(kHostile);
-          const Result<T> result = run(0, p);
+          const Result<T> result = run<T>(0, p);
           const Mode after = mode();
           set_mode(usual);
           char text[200];
@@ -349,12 +437,12 @@ void neighbours() {
   for (const size_t layer : {0, 10}) {
     Problem<T> p(kLayers[layer], kVariants[0], Kind::kOrdinary, 0);
     const Geometry& g = p.layer.g;
-    const Result<T> ordinary = run(0, p);
+    const Result<T> ordinary = run<T>(0, p);
     const auto group_of = [&](size_t e) { return e % g.stride() / g.inner; };
     for (size_t e = 0; e < g.elements(); e++) {
       if (group_of(e) == 1) p.x[e] = static_cast<T>(ldexp(static_cast<double>(p.x[e]), kVast<T>));
     }
-    const Result<T> mixed = run(0, p);
+    const Result<T> mixed = run<T>(0, p);
     bool alike = true;
     for (size_t e = 0; e < g.elements(); e++) {
       alike = alike && (group_of(e) == 1 || (ordinary.y[e] == mixed.y[e] && ordinary.dx[e] == mixed.dx[e]));
@@ -373,12 +461,12 @@ void threads_raised_meanwhile() {
     if (!is_large(layer.g)) continue;
     const Problem<T> p(layer, kVariants[0], Kind::kOrdinary, 0);
     parallel::set_threads(1);
-    const Values expected = run(0, p).values();
+    const Values expected = run<T>(0, p).values();
     parallel::set_threads(2);
     std::thread op;
     Values values;
     auto hold = [&] {
-      op = std::thread([&] { values = run(0, p).values(); });
+      op = std::thread([&] { values = run<T>(0, p).values(); });
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
       parallel::set_threads(7);
     };
@@ -397,9 +485,9 @@ void all() {
   threads_raised_meanwhile<T>();
 }
 
-template <class T>
+template <class S>
 void digest(size_t isa, test::Digest* out) {
-  each_problem<T>([&](const Problem<T>& p) { out->add(run(isa, p).values()); });
+  each_problem<Value<S>>([&](const Problem<Value<S>>& p) { out->add(run<S>(isa, p).values()); });
 }
 
 }  // namespace
@@ -412,11 +500,15 @@ int main(int count, char** arguments) {
       test::Digest sum;
       digest<float>(isa, &sum);
       digest<double>(isa, &sum);
+      digest<Float16>(isa, &sum);
+      digest<BFloat16>(isa, &sum);
       printf("digest ops %s %016llx\n", dispatch::table(isa).name, static_cast<unsigned long long>(sum.get()));
     }
     return 0;
   }
   all<float>();
   all<double>();
+  each_problem<float>(check_storage<Float16>);
+  each_problem<float>(check_storage<BFloat16>);
   return test::finish();
 }
