@@ -93,7 +93,7 @@ int backward_as(Arguments& a) {
   op.constant = (flags & kUseRunning) != 0;
   op.dy = a.span<S>(kDy, g.elements(), dy_offset);
   op.x = a.span<S>(kX, g.elements(), x_offset);
-  op.dx = a.span<S>(kDx, g.elements(), dx_offset);
+  op.dx = a.given(kDx) ? a.span<S>(kDx, g.elements(), dx_offset) : nullptr;
   op.weight = a.optional<T>(kWeight, g.channels);
   op.saved = reinterpret_cast<const Statistic*>(a.span<double>(kSaved, g.statistics() * 5));
   op.dweight = a.optional<T>(kDweight, g.channels);
@@ -107,6 +107,7 @@ int backward_as(Arguments& a) {
   // dx over x is fine where nothing reads x afterwards, so not where the gate goes there first.
   const auto over_dy = [](size_t out, size_t other) { return (out == kDx || out == kGated) && other == kDy; };
   const auto over_either = [](size_t out, size_t other) { return out == kDx && (other == kDy || other == kX); };
+  if (a.ok() && relu && !op.gated && g.elements() > 0) a.fail(Fault::kType, kGated);
   if (!(op.gated && op.gated == op.dx ? a.check_overlaps(over_dy) : a.check_overlaps(over_either))) return a.fault();
   if (g.elements() == 0) return 0;
   return finish(a, backward(dispatch::active().of(S()), op));

@@ -32,7 +32,7 @@ class Pass {
         g_(op.g),
         dy_(op.gated ? op.gated : op.dy),
         blocks_(op.g.run > 1 ? Blocks(op.g.outer, op.g.run, op.g.stride()) : Blocks(1, op.g.inner, 0)),
-        sums_wanted_(op.dweight || op.dbias || !op.constant) {}
+        sums_wanted_(op.dweight || op.dbias || (op.dx && !op.constant)) {}
 
   Status run() {
     const bool alone = g_.elements() * 3 * sizeof(S) < kAloneBytes;
@@ -138,6 +138,7 @@ class Pass {
         h.dy_xhat += sums.dy_xhat * static_cast<double>(weight(first + c));
       }
     }
+    if (!op_.dx && !(op_.gated && !sums_wanted_)) return;
     const bool careful = is_extreme(s);
     const Line f = line(s, h);
     const size_t pieces = g_.outer * channels;
@@ -145,9 +146,10 @@ class Pass {
       for (size_t i = from; i < to; i++) {
         const size_t at = begin + i / channels * g_.stride() + i % channels * g_.run;
         const T w = weight(first + i % channels);
+        if (op_.gated && !sums_wanted_) gate_run(at, g_.run, s, first + i % channels);
+        if (!op_.dx) continue;
         S* dx = op_.dx + at;
         const S *dy = dy_ + at, *x = op_.x + at;
-        if (op_.gated && !sums_wanted_) gate_run(at, g_.run, s, first + i % channels);
         const T dy_factor = static_cast<T>(f.dy_factor * static_cast<double>(w));
         if (careful) {
           for (size_t e = 0; e < g_.run; e++) dx[e] = dx_in_double(dy[e], x[e], s, f, w);
@@ -280,7 +282,7 @@ class Pass {
       for (size_t row = part * rows_each; row < end; row += kRowsTogether) f(row, at_most(end, row + kRowsTogether));
     };
     const auto rows = [&](size_t from, size_t to, const parallel::Team& helpers) {
-      for (size_t i = from * g_.groups; i < to * g_.groups; i++) one_row(i, helpers, units.get());
+      for (size_t i = from * g_.groups; op_.dx && i < to * g_.groups; i++) one_row(i, helpers, units.get());
     };
     if (across) {
       team.for_each(count, 1, [&](size_t from, size_t to, size_t) {
@@ -409,6 +411,7 @@ class Pass {
                     [&](size_t from, size_t to, size_t) { gate_rows(begin, from, to, stats, y, careful); });
     }
     if (by_row && (op_.dweight || op_.dbias)) row_sums(begin, part, stats, center, scale, shift, careful, team);
+    if (!op_.dx) return;
     for (size_t group = 0; group < g_.groups; group++) {
       GradSums h = {0, 0};
       const size_t first = group * g_.inner, last = first + g_.inner;

@@ -21,7 +21,7 @@ struct Backward {
   bool constant;  // the statistics were running ones, which do not depend on x
   const S* dy;
   const S* x;
-  S* dx;            // may be dy or x
+  S* dx;            // may be dy or x, or null
   const T* weight;  // or null
   const Statistic* saved;
   T* dweight;  // added to; or null
