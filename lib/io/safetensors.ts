@@ -38,6 +38,15 @@ function checkEndianness(where: string): void {
   }
 }
 
+function fileName(path: unknown, where: string): string {
+  if (typeof path === 'string') return path;
+  try {
+    return fileURLToPath(path as URL);
+  } catch {
+    throw new TypeError(`${where}: path must be a string or a file URL, but got ${describe(path)}`);
+  }
+}
+
 function refusal(where: string): Refuse {
   return (what) => {
     throw new StateError('ERR_SAFETENSORS', `${where}: this is no valid safetensors file: ${what}`);
@@ -89,7 +98,7 @@ export function parse(bytes: Uint8Array | ArrayBufferLike): Safetensors {
 
 function* read(path: string | URL, where: string): Steps<Safetensors> {
   checkEndianness(where);
-  const name = typeof path === 'string' ? path : fileURLToPath(path);
+  const name = fileName(path, where);
   const refuse = refusal(`${where}: ${name}`);
   return yield* withFile(name, function* (fd, size) {
     const load = function* (into: Uint8Array, position: number): Steps<void> {
@@ -240,7 +249,7 @@ export function serialize(tensors: NamedTensors, options: SafetensorsOptions = {
 }
 
 function* write(path: string | URL, tensors: NamedTensors, options: SafetensorsOptions, where: string): Steps<void> {
-  const name = typeof path === 'string' ? path : fileURLToPath(path);
+  const name = fileName(path, where);
   yield* replaceFile(name, plan(tensors, options, where).pieces, where);
 }
 
