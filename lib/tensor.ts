@@ -1,32 +1,45 @@
 // Data with a shape. No arithmetic: a way to say what an array means, and to pass other libraries' tensors in.
 
-import { arrayKind, checkOptions, checkSize, describe, formatShape, lengthOf } from './internal/errors';
+import { arrayKind, checkOptions, checkSize, describe, formatShape, lengthOf, viewAs } from './internal/errors';
+import { half, type HalfDType } from './internal/half';
 
-export type DType = 'float32' | 'float64' | 'int64' | 'uint8';
-export type TensorData = Float32Array | Float64Array | BigInt64Array | Uint8Array;
+export type DType = 'float32' | 'float64' | 'float16' | 'bfloat16' | 'int64' | 'int32' | 'uint8';
+/** What a tensor keeps its elements in; float16 and bfloat16 are raw bits in a Uint16Array. */
+export type TensorData = Float32Array | Float64Array | Uint16Array | BigInt64Array | Int32Array | Uint8Array;
+/** Float16Array where the compiler's library has one. */
+type HalfArray = typeof globalThis extends { Float16Array: { prototype: infer A } } ? A : never;
 
 /** Anything that says what its data mean: ours, `{data, dims}` of onnxruntime, `{data, shape, stride, offset}` of ndarray. */
 export interface TensorFields {
-  data: TensorData;
+  data: TensorData | HalfArray;
   shape?: readonly number[];
   dims?: readonly number[];
   strides?: readonly number[];
   stride?: readonly number[];
   offset?: number;
+  /** Needed for a Uint16Array, 'float16' or 'bfloat16'; other arrays say it themselves. */
+  dtype?: string;
+  /** The same, of onnxruntime. */
+  type?: string;
 }
-export type NestedArray = number | readonly NestedArray[];
+export type NestedArray = number | bigint | readonly NestedArray[];
 export type TensorLike = Tensor | TensorFields | NestedArray;
 
 const dtypeOfKind: Record<string, DType> = {
   Float32Array: 'float32',
   Float64Array: 'float64',
+  Float16Array: 'float16',
   BigInt64Array: 'int64',
+  Int32Array: 'int32',
   Uint8Array: 'uint8',
 };
 const kindOfDtype = {
   float32: Float32Array,
   float64: Float64Array,
+  float16: Uint16Array,
+  bfloat16: Uint16Array,
   int64: BigInt64Array,
+  int32: Int32Array,
   uint8: Uint8Array,
 } as const;
 
@@ -34,9 +47,50 @@ export function isDType(value: unknown): value is DType {
   return typeof value === 'string' && Object.hasOwn(kindOfDtype, value);
 }
 
+function isHalf(dtype: unknown): dtype is HalfDType {
+  return dtype === 'float16' || dtype === 'bfloat16';
+}
+
+function checkDType(where: string, dtype: unknown): DType {
+  if (isDType(dtype)) return dtype;
+  throw new TypeError(
+    `${where}: dtype must be one of ${Object.keys(kindOfDtype).join(', ')}, but got ${describe(dtype)}`,
+  );
+}
+
+/** What the array is of: what it says itself, or for raw bits what was said beside it. */
+function dtypeOf(data: unknown, named: unknown, where: string): DType {
+  const kind = arrayKind(data) ?? '';
+  if (kind === 'Uint16Array') {
+    if (isHalf(named)) return named;
+    throw new TypeError(
+      `${where}: a Uint16Array holds the bits of float16 or bfloat16; say which with dtype, which is ${describe(named)}`,
+    );
+  }
+  const dtype = dtypeOfKind[kind];
+  if (!dtype) {
+    throw new TypeError(
+      `${where}: data must be a Float32Array, Float64Array, Float16Array, Uint16Array, BigInt64Array, Int32Array or ` +
+        `Uint8Array, but got ${describe(data)}`,
+    );
+  }
+  if (named !== undefined && named !== dtype) {
+    const asked = typeof named === 'string' ? named : describe(named);
+    throw new TypeError(`${where}: dtype ${asked} asked for, but the data are ${dtype}; Tensor.to converts`);
+  }
+  return dtype;
+}
+
 /** Zeros. */
-export function allocate(dtype: DType, length: number): TensorData {
-  return new kindOfDtype[dtype](length);
+export function allocate(dtype: DType, length: number, where = 'Tensor'): TensorData {
+  const Kind = kindOfDtype[dtype];
+  try {
+    return new Kind(length);
+  } catch {
+    throw new RangeError(
+      `${where}: there is no memory for ${length} elements of ${dtype}, ${length * Kind.BYTES_PER_ELEMENT} bytes`,
+    );
+  }
 }
 
 export function elementsOf(shape: readonly number[]): number {
@@ -85,24 +139,20 @@ export class Tensor {
   #contiguous: boolean | undefined;
 
   /**
-   * @throws TypeError for data that is no Float32Array, Float64Array, BigInt64Array or Uint8Array
+   * @param data kept, not copied; of a Float16Array the same memory as a Uint16Array
+   * @param view `dtype` is needed for a Uint16Array
+   * @throws TypeError for data that is none of these arrays, and for a Uint16Array without a dtype
    * @throws RangeError for a shape that the data do not fill, or strides that leave them
    */
   constructor(
-    data: TensorData,
+    data: TensorData | HalfArray,
     shape: readonly number[],
-    view: { strides?: readonly number[]; offset?: number } = {},
+    view: { strides?: readonly number[]; offset?: number; dtype?: DType } = {},
     where = 'Tensor',
   ) {
-    const dtype = dtypeOfKind[arrayKind(data) ?? ''];
-    if (!dtype) {
-      throw new TypeError(
-        `${where}: data must be a Float32Array, Float64Array, BigInt64Array or Uint8Array, but got ${describe(data)}`,
-      );
-    }
+    this.dtype = dtypeOf(data, view.dtype, where);
     if (!isListLike(shape)) throw new TypeError(`${where}: shape must be an array, but got ${describe(shape)}`);
-    this.data = data;
-    this.dtype = dtype;
+    this.data = isHalf(this.dtype) ? viewAs(Uint16Array, data) : (data as TensorData);
     this.shape = Object.freeze(Array.from(shape, (size, i) => checkSize(where, `shape[${i}]`, size)));
     this.offset = checkSize(where, 'offset', view.offset ?? 0);
     const elements = elementsOf(this.shape);
@@ -111,9 +161,9 @@ export class Tensor {
     }
     if (view.strides === undefined) {
       this.strides = Object.freeze(rowMajor(this.shape));
-      if (view.offset === undefined && lengthOf(data) !== elements) {
+      if (view.offset === undefined && lengthOf(this.data) !== elements) {
         throw new RangeError(
-          `${where}: data has ${lengthOf(data)} elements, shape ${formatShape(this.shape)} needs ${elements}`,
+          `${where}: data has ${lengthOf(this.data)} elements, shape ${formatShape(this.shape)} needs ${elements}`,
         );
       }
     } else {
@@ -166,8 +216,10 @@ export class Tensor {
     return this.ndim > 2 && sameWalk(this.shape, this.strides, channelsLastStrides(this.shape));
   }
 
-  /** The same data with the dimensions in another order. */
-  permute(...axes: number[]): Tensor {
+  /** The same data with the dimensions in another order; the axes one by one or in an array. */
+  permute(...order: number[] | [readonly number[]]): Tensor;
+  permute(...given: (number | readonly number[])[]): Tensor {
+    const axes = listOf(given);
     const rank = this.ndim;
     const order = axes.map((axis) => (axis < 0 ? axis + rank : axis));
     if (
@@ -179,12 +231,17 @@ export class Tensor {
     return new Tensor(
       this.data,
       order.map((a) => this.shape[a]!),
-      { strides: order.map((a) => this.strides[a]!), offset: this.offset },
+      { strides: order.map((a) => this.strides[a]!), offset: this.offset, dtype: this.dtype },
     );
   }
 
-  /** The same elements in row-major order under another shape; one size may be -1. Copies unless contiguous. */
-  reshape(...sizes: number[]): Tensor {
+  /**
+   * The same elements in row-major order under another shape, its sizes one by one or in an array; one size may be -1.
+   * Copies unless contiguous.
+   */
+  reshape(...sizes: number[] | [readonly number[]]): Tensor;
+  reshape(...given: (number | readonly number[])[]): Tensor {
+    const sizes = listOf(given);
     const free = sizes.indexOf(-1);
     const shape = [...sizes];
     if (free >= 0) shape[free] = this.size / elementsOf(sizes.filter((_, i) => i !== free));
@@ -192,7 +249,7 @@ export class Tensor {
       throw new RangeError(`Tensor.reshape: shape ${formatShape(sizes)} is invalid for input of size ${this.size}`);
     }
     const from = this.contiguous();
-    return new Tensor(from.data, shape, { offset: from.offset });
+    return new Tensor(from.data, shape, { offset: from.offset, dtype: this.dtype });
   }
 
   /** This tensor if it is contiguous, else a copy that is. */
@@ -202,15 +259,47 @@ export class Tensor {
 
   /** A contiguous copy. */
   copy(): Tensor {
-    const out = new Tensor(allocate(this.dtype, this.size), this.shape);
+    const out = new Tensor(allocate(this.dtype, this.size, 'Tensor.copy'), this.shape, { dtype: this.dtype });
     gather(this, out.data as Float32Array);
     return out;
   }
 
-  /** The elements in row-major order as a plain array; int64 gives bigints. */
+  /**
+   * The same values in another dtype: this tensor if it has that already, else a copy, which keeps channels-last memory.
+   *
+   * Floats are rounded once, to nearest, ties to even, and to infinity beyond their range. Integers are truncated
+   * towards zero, as torch does.
+   *
+   * @throws TypeError for a dtype that is none
+   * @throws RangeError for NaN, an infinity or a value out of range where an integer is wanted (torch wraps around)
+   * @see torch.Tensor.to; float64 to bfloat16 is rounded once, not by way of float32
+   * @example
+   * const bits = tensor([1.5, 2.25]).to('bfloat16').data; // Uint16Array [0x3fc0, 0x4010]
+   */
+  to(dtype: DType): Tensor {
+    const where = 'Tensor.to';
+    checkDType(where, dtype);
+    if (dtype === this.dtype) return this;
+    this.checkExtent(where, 'data');
+    const channelsLast = !this.isContiguous && this.isChannelsLast;
+    const { data, offset, size } = channelsLast ? this : this.contiguous();
+    const out = allocate(dtype, size, where) as Float32Array;
+    const plain = this.dtype !== 'int64' && !isHalf(this.dtype);
+    if (plain && (dtype === 'float32' || dtype === 'float64')) {
+      out.set(data.subarray(offset, offset + size) as Float32Array);
+    } else {
+      const read = reader(this.dtype);
+      const write = writer(dtype, where);
+      for (let i = 0; i < size; i++) out[i] = write(read(data[offset + i]!));
+    }
+    return viewOf(out, this.shape, channelsLast, 0, dtype);
+  }
+
+  /** The elements in row-major order as a plain array of numbers; int64 gives bigints. */
   toArray(): (number | bigint)[] {
     const { data, offset, size } = this.contiguous();
-    return Array.from(data.subarray(offset, offset + size) as Float32Array);
+    const elements = Array.from(data.subarray(offset, offset + size) as Float32Array);
+    return isHalf(this.dtype) ? elements.map(half[this.dtype].decode) : elements;
   }
 
   toString(): string {
@@ -229,36 +318,31 @@ export class Parameter extends Tensor {
 /**
  * Makes a tensor of a typed array and a shape, or of nested arrays of numbers.
  *
- * @param data a typed array (not copied), or nested arrays
+ * @param data a typed array (not copied), or nested arrays, whose numbers are rounded or truncated as by `Tensor.to`;
+ * bigints are for int64 only
  * @param shape needed for a typed array of more than one dimension; default: one dimension
- * @param options `dtype` of nested arrays, default 'float32'
- * @throws TypeError, RangeError as `Tensor`; RangeError for ragged arrays
+ * @param options `dtype` of nested arrays, default 'float32', and of a Uint16Array: 'float16' or 'bfloat16'
+ * @throws TypeError, RangeError as `Tensor` and `Tensor.to`; RangeError for ragged arrays
  * @see torch.tensor
  * @example
  * tensor(new Float32Array(6), [2, 3]);
  * tensor([[1, 2], [3, 4]]);
+ * tensor(Uint16Array.of(0x3f80, 0x4000), [2], { dtype: 'bfloat16' }); // 1, 2
  */
 export function tensor(
-  data: TensorData | NestedArray,
+  data: TensorData | HalfArray | NestedArray,
   shape?: readonly number[],
   options: { dtype?: DType } = {},
 ): Tensor {
   checkOptions('tensor', options, ['dtype']);
   const { dtype } = options;
-  if (dtype !== undefined && !isDType(dtype)) {
-    throw new TypeError(
-      `tensor: dtype must be one of ${Object.keys(kindOfDtype).join(', ')}, but got ${describe(dtype)}`,
-    );
-  }
+  if (dtype !== undefined) checkDType('tensor', dtype);
   if (ArrayBuffer.isView(data)) {
-    const made = new Tensor(data as TensorData, shape ?? [lengthOf(data)], {}, 'tensor');
-    if (dtype !== undefined && dtype !== made.dtype) {
-      throw new TypeError(`tensor: dtype ${dtype} asked for, but the data are ${made.dtype}`);
-    }
-    return made;
+    const length = arrayKind(data) === 'DataView' ? 0 : lengthOf(data);
+    return new Tensor(data as TensorData, shape ?? [length], { ...(dtype && { dtype }) }, 'tensor');
   }
   const nested = fromNested(data as NestedArray, dtype ?? 'float32', 'tensor');
-  return shape === undefined ? nested : new Tensor(nested.data, shape, {}, 'tensor');
+  return shape === undefined ? nested : new Tensor(nested.data, shape, { dtype: nested.dtype }, 'tensor');
 }
 
 /**
@@ -278,10 +362,16 @@ export function asTensor(value: unknown, where: string, name: string, dtype: DTy
   const { data, offset } = fields;
   const shape = fields.shape ?? fields.dims;
   const strides = fields.strides ?? fields.stride;
+  const named = fields.dtype ?? fields.type;
   if (!isListLike(shape)) {
     throw new TypeError(`${where}: ${name} must have a shape (or dims) beside its data, but got ${describe(shape)}`);
   }
-  const view = { ...(strides && { strides }), ...(offset !== undefined && { offset }) };
+  // Other libraries have names of their own for what an array says itself ("generic", "bool").
+  const view = {
+    ...(strides && { strides }),
+    ...(offset !== undefined && { offset }),
+    ...((isDType(named) || arrayKind(data) === 'Uint16Array') && { dtype: named as DType }),
+  };
   return new Tensor(data, shape, view, `${where}: ${name}`);
 }
 
@@ -318,8 +408,65 @@ export function gather(x: Tensor, out: Float32Array): void {
  * The view of `data` (of as many elements) under `shape` in row-major or channels-last order.
  * @internal
  */
-export function viewOf(data: TensorData, shape: readonly number[], channelsLast: boolean, offset = 0): Tensor {
-  return new Tensor(data, shape, { strides: channelsLast ? channelsLastStrides(shape) : rowMajor(shape), offset });
+export function viewOf(
+  data: TensorData,
+  shape: readonly number[],
+  channelsLast: boolean,
+  offset = 0,
+  dtype?: DType,
+): Tensor {
+  const strides = channelsLast ? channelsLastStrides(shape) : rowMajor(shape);
+  return new Tensor(data, shape, { strides, offset, ...(dtype && { dtype }) });
+}
+
+/** Sizes or axes, given one by one or in one array. */
+function listOf(given: (number | readonly number[])[]): number[] {
+  return given.length === 1 && isListLike(given[0]) ? Array.from(given[0]) : (given as number[]);
+}
+
+/** What an element of this dtype stands for. */
+function reader(dtype: DType): (stored: number | bigint) => number | bigint {
+  if (!isHalf(dtype)) return (stored) => stored;
+  const { decode } = half[dtype];
+  return (stored) => decode(stored as number);
+}
+
+const integerRange: Partial<Record<DType, readonly [bigint, bigint]>> = {
+  int64: [-(2n ** 63n), 2n ** 63n - 1n],
+  int32: [-(2n ** 31n), 2n ** 31n - 1n],
+  uint8: [0n, 255n],
+};
+
+/** How a value is stored in this dtype; the result is a bigint for int64 only, which the compiler need not know. */
+function writer(dtype: DType, where: string): (value: number | bigint) => number {
+  if (isHalf(dtype)) {
+    const { encode } = half[dtype];
+    return (value) => encode(typeof value === 'bigint' ? stickyNumber(value) : value);
+  }
+  const range = integerRange[dtype];
+  if (!range) {
+    const ofBigint = dtype === 'float32' ? stickyNumber : Number;
+    return (value) => (typeof value === 'bigint' ? ofBigint(value) : value);
+  }
+  const [low, high] = range;
+  return (value) => {
+    const whole = typeof value === 'bigint' ? value : Math.trunc(value);
+    if (!(whole >= low && whole <= high)) {
+      throw new RangeError(`${where}: ${describe(value)} does not fit ${dtype}, which holds ${low} to ${high}`);
+    }
+    return (dtype === 'int64' ? BigInt(whole) : Number(whole)) as number;
+  };
+}
+
+/**
+ * A double that rounds to fewer bits as the 64-bit integer itself would: rounding to a double first and then again could
+ * end on the wrong side of a tie, so what a double cannot hold is kept as one odd bit at its end.
+ */
+function stickyNumber(value: bigint): number {
+  const magnitude = value < 0n ? -value : value;
+  if (magnitude < 2n ** 53n) return Number(value);
+  const cut = (magnitude >> 10n) | (magnitude & 1023n ? 1n : 0n);
+  return (value < 0n ? -1024 : 1024) * Number(cut);
 }
 
 function isListLike(value: unknown): value is ArrayLike<number> {
@@ -338,14 +485,16 @@ function fromNested(value: NestedArray, dtype: DType, where: string): Tensor {
     shape.push(level.length);
     if (shape.length > 64) throw new RangeError(`${where}: arrays nested more than 64 deep`);
   }
-  const out = allocate(dtype, elementsOf(shape)) as Float32Array;
+  const out = allocate(dtype, elementsOf(shape), where) as Float32Array;
+  const write = writer(dtype, where);
   let at = 0;
   const fill = (level: NestedArray, depth: number): void => {
     if (depth === shape.length) {
-      if (typeof level !== 'number' && typeof level !== 'bigint') {
-        throw new TypeError(`${where}: nested arrays must hold numbers, but got ${describe(level)}`);
+      if (typeof level !== 'number' && !(typeof level === 'bigint' && dtype === 'int64')) {
+        const hint = typeof level === 'bigint' ? `; ${dtype} takes no bigints, dtype: 'int64' does` : '';
+        throw new TypeError(`${where}: nested arrays must hold numbers, but got ${describe(level)}${hint}`);
       }
-      out[at++] = level;
+      out[at++] = write(level);
       return;
     }
     if (!Array.isArray(level) || level.length !== shape[depth]) {
@@ -354,5 +503,5 @@ function fromNested(value: NestedArray, dtype: DType, where: string): Tensor {
     for (const item of level as NestedArray[]) fill(item, depth + 1);
   };
   fill(value, 0);
-  return new Tensor(out, shape);
+  return new Tensor(out, shape, { dtype });
 }

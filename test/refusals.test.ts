@@ -156,10 +156,10 @@ const everything: [string, () => unknown, Kind, RegExp][] = [
     /input is float64, the layer is float32: mixed dtype: all inputs must share same datatype/,
   ],
   [
-    'Int32Array data',
-    () => new LayerNorm(4).forward({ data: new Int32Array(4) as never, shape: [4] }),
+    'Int16Array data',
+    () => new LayerNorm(4).forward({ data: new Int16Array(4) as never, shape: [4] }),
     TypeError,
-    /data must be a Float32Array.*but got an Int32Array/,
+    /data must be a Float32Array.*but got an Int16Array/,
   ],
   [
     'a Proxy of a typed array',

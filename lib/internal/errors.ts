@@ -28,6 +28,8 @@ const getter = (name: PropertyKey): ((this: unknown) => unknown) =>
   Object.getOwnPropertyDescriptor(typedArrayPrototype, name)!.get!;
 const tagOf = getter(Symbol.toStringTag);
 const lengthGetter = getter('length');
+const bufferGetter = getter('buffer');
+const byteOffsetGetter = getter('byteOffset');
 
 /**
  * 'Float32Array' and so on by what the value is, not by `instanceof`, which fails across realms (jest, vm), nor by a
@@ -41,6 +43,18 @@ export function arrayKind(value: unknown): string | undefined {
 /** The true length of a typed array: 0 when its buffer is detached, whatever a subclass says. */
 export function lengthOf(array: ArrayBufferView): number {
   return lengthGetter.call(array) as number;
+}
+
+/** The same memory as an array of another kind with elements as large, whatever a subclass says; the array itself if it is one. */
+export function viewAs<A extends ArrayBufferView>(
+  Kind: (new (buffer: ArrayBufferLike, byteOffset: number, length: number) => A) & (new (length: number) => A),
+  array: ArrayBufferView,
+): A {
+  if (arrayKind(array) === Kind.name) return array as A;
+  const length = lengthOf(array);
+  // A view of a detached buffer cannot be made.
+  if (length === 0) return new Kind(0);
+  return new Kind(bufferGetter.call(array) as ArrayBufferLike, byteOffsetGetter.call(array) as number, length);
 }
 
 export function formatShape(shape: readonly number[]): string {
