@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import * as simdnorm from '../lib';
 import { isa, type Parameter, type Tensor } from '../lib';
 import { everyWay } from './support/isa';
-import { readCases, readShapes, readTensors, type Case, type Data, type Dtype, type Entry } from './support/vectors';
+import { readCases, readTensors, type Case, type Data, type Dtype, type Entry } from './support/vectors';
 
 interface Layer {
   forward(x: { data: Float32Array | Float64Array; shape: number[] }): Tensor;
@@ -41,12 +41,6 @@ function missing(test: Case): string | undefined {
   if (test.kind === 'state_dict' || test.on === 'load_state_dict') return 'state dicts';
   if (test.kind === 'functional' || test.on === 'functional') return 'functional forms';
   if (!test.module || !(test.module in simdnorm)) return test.module ?? test.kind;
-  const rank = { InstanceNorm1d: 3, InstanceNorm2d: 4, InstanceNorm3d: 5 }[test.module];
-  if (rank && test.kind === 'module') {
-    const shapes = readShapes(test);
-    const unbatched = test.steps.some((s) => s.input !== undefined && shapes.get(s.input)!.length === rank - 1);
-    if (unbatched) return 'unbatched InstanceNorm';
-  }
   return undefined;
 }
 
@@ -230,7 +224,6 @@ describe('vectors of what does not exist yet', () => {
       new Set([
         'state dicts',
         'functional forms',
-        'unbatched InstanceNorm',
         'LocalResponseNorm',
         'SyncBatchNorm',
         ...['1d', '2d', '3d'].flatMap((rank) => [`LazyBatchNorm${rank}`, `LazyInstanceNorm${rank}`]),

@@ -1,7 +1,7 @@
-import { checkSize, formatShape } from '../internal/errors';
-import { batchNorm } from '../internal/geometry';
-import { elementsOf } from '../tensor';
-import type { Plan } from './norm';
+import type { Plan } from '../internal/call';
+import { checkSize } from '../internal/errors';
+import { batchNorm, readChannels, type Reading } from '../internal/plan';
+import type { Tensor } from '../tensor';
 import { TrackedNorm, type TrackedNormOptions } from './tracked-norm';
 
 export type BatchNormOptions = TrackedNormOptions;
@@ -18,40 +18,20 @@ abstract class BatchNorm extends TrackedNorm {
     return this.training || !this.runningMean;
   }
 
-  protected override checkShape(shape: readonly number[]): void {
-    const where = `${this.where}.forward`;
-    if (!this.ranks.includes(shape.length)) {
-      const expected = this.ranks.map((rank) => `${rank}D`).join(' or ');
-      throw new RangeError(`${where}: expected ${expected} input (got ${shape.length}D input)`);
+  protected override read(x: Tensor, where: string): Reading {
+    const rank = x.shape.length;
+    if (!this.ranks.includes(rank)) {
+      const expected = this.ranks.map((r) => `${r}D`).join(' or ');
+      throw new RangeError(`${where}: expected ${expected} input (got ${rank}D input)`);
     }
-    const [n, c, ...spatial] = shape as [number, number, ...number[]];
-    const training = this.#batchStatistics();
-    if (training && n * elementsOf(spatial) === 1) {
-      throw new RangeError(
-        `${where}: Expected more than 1 value per channel when training, got input size ${formatShape(shape)}`,
-      );
-    }
-    if (training && this.eps <= 0) {
-      throw new RangeError(`${where}: batch_norm eps must be positive during training, but got ${this.eps}`);
-    }
-    if (this.eps < 0) throw new RangeError(`${where}: batch_norm eps must be non-negative, but got ${this.eps}`);
-    this.checkChannels(c);
+    return readChannels(x);
   }
 
-  protected override plan(shape: readonly number[], channelsLast: boolean): Plan {
-    const [n, c, ...spatial] = shape as [number, number, ...number[]];
-    const useRunning = !this.#batchStatistics();
-    const update = this.training && this.runningMean !== null;
-    const seen = checkSize(`${this.where}.forward`, 'numBatchesTracked', this.numBatchesTracked ?? 0) + 1;
-    return {
-      geometry: batchNorm({ n, c, s: elementsOf(spatial), channelsLast }),
-      channelsLast,
-      eps: this.eps,
-      useRunning,
-      runningMean: useRunning || update ? this.runningMean : null,
-      runningVar: useRunning || update ? this.runningVar : null,
-      momentum: this.momentum ?? 1 / seen,
-    };
+  protected override plan(x: Reading, where: string): Plan {
+    const seen = checkSize(where, 'numBatchesTracked', this.numBatchesTracked ?? 0) + 1;
+    const plan = batchNorm(where, x, this, this.#batchStatistics(), this.momentum ?? 1 / seen, this.eps);
+    this.checkFeatures(x.c, where);
+    return plan;
   }
 
   protected override commit(): void {

@@ -1,7 +1,6 @@
-import { formatShape } from '../internal/errors';
-import { batchNorm, instanceNorm } from '../internal/geometry';
-import { elementsOf } from '../tensor';
-import type { Plan } from './norm';
+import type { Plan } from '../internal/call';
+import { instanceNorm, readChannels, readUnbatched, type Reading } from '../internal/plan';
+import type { Tensor } from '../tensor';
 import { TrackedNorm, type TrackedNormOptions } from './tracked-norm';
 
 export type InstanceNormOptions = TrackedNormOptions;
@@ -17,43 +16,26 @@ abstract class InstanceNorm extends TrackedNorm {
     return this.training || !this.trackRunningStats;
   }
 
-  protected override checkShape(shape: readonly number[]): void {
-    const where = `${this.where}.forward`;
-    if (shape.length !== this.rank) {
-      throw new RangeError(
-        shape.length === this.rank - 1
-          ? `${where}: unbatched ${shape.length}D input is not supported yet; reshape it to ${formatShape([1, ...shape])}`
-          : `${where}: expected ${this.rank - 1}D or ${this.rank}D input (got ${shape.length}D input)`,
-      );
+  protected override read(x: Tensor, where: string): Reading {
+    const rank = x.shape.length;
+    if (rank !== this.rank && rank !== this.rank - 1) {
+      throw new RangeError(`${where}: expected ${this.rank - 1}D or ${this.rank}D input (got ${rank}D input)`);
     }
-    const [, c, ...spatial] = shape as [number, number, ...number[]];
+    const dim = rank - this.rank + 1;
+    const c = x.shape[dim];
     if (c !== this.numFeatures) {
       throw new RangeError(
-        `${where}: expected input's size at dim=1 to match num_features (${this.numFeatures}), but got: ${c}.`,
+        `${where}: expected input's size at dim=${dim} to match num_features (${this.numFeatures}), but got: ${c}.`,
       );
     }
-    if (this.#inputStatistics() && elementsOf(spatial) === 1) {
-      throw new RangeError(
-        `${where}: Expected more than 1 spatial element when training, got input size ${formatShape(shape)}`,
-      );
-    }
+    return dim === 0 ? readUnbatched(x) : readChannels(x);
   }
 
-  protected override plan(shape: readonly number[], channelsLast: boolean): Plan {
-    const [n, c, ...spatial] = shape as [number, number, ...number[]];
-    const layout = { n, c, s: elementsOf(spatial), channelsLast };
-    const useRunning = !this.#inputStatistics();
-    return {
-      // By running statistics every instance is alike: that is BatchNorm's view.
-      geometry: useRunning ? batchNorm(layout) : instanceNorm(layout),
-      channelsLast,
-      eps: this.eps,
-      useRunning,
-      // momentum null leaves the running statistics as they are.
-      runningMean: useRunning || this.momentum !== null ? this.runningMean : null,
-      runningVar: useRunning || this.momentum !== null ? this.runningVar : null,
-      momentum: this.momentum ?? 0,
-    };
+  protected override plan(x: Reading, where: string): Plan {
+    const plan = instanceNorm(where, x, this, this.#inputStatistics(), this.momentum ?? 0, this.eps);
+    // momentum null leaves the running statistics as they are.
+    if (this.momentum === null && this.#inputStatistics()) plan.runningMean = plan.runningVar = null;
+    return plan;
   }
 }
 
@@ -62,7 +44,7 @@ abstract class InstanceNorm extends TrackedNorm {
  *
  * y = (x - mean) / sqrt(var + eps) * weight + bias, with the biased variance of each (sample, channel).
  *
- * *Shape*: (N, C, L), and the same out.
+ * *Shape*: (N, C, L), or (C, L) for one sample, and the same out.
  *
  * *Options*: `eps` (1e-5), `momentum` (0.1), `affine` (false), `bias` (true), `trackRunningStats` (false), `dtype`
  * ('float32').
@@ -75,7 +57,7 @@ abstract class InstanceNorm extends TrackedNorm {
  *
  * *Matches* torch.nn.InstanceNorm1d, with `momentum: null` leaving the running statistics as they are and
  * `numBatchesTracked` never counting. Differences: a wrong number of channels is an error without affine too, where
- * torch warns; unbatched input is not taken yet; an empty batch leaves the running statistics alone, where torch writes NaN.
+ * torch warns; an empty batch leaves the running statistics alone, where torch writes NaN.
  *
  * *Reference*: Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022
  *
@@ -87,7 +69,7 @@ export class InstanceNorm1d extends InstanceNorm {
 }
 
 /**
- * Normalizes each channel of each sample over both spatial dimensions: (N, C, H, W). All else as `InstanceNorm1d`.
+ * Normalizes each channel of each sample over both spatial dimensions: (N, C, H, W) or (C, H, W). All else as `InstanceNorm1d`.
  *
  * *Matches* torch.nn.InstanceNorm2d.
  *
@@ -99,7 +81,7 @@ export class InstanceNorm2d extends InstanceNorm {
 }
 
 /**
- * Normalizes each channel of each sample over all three spatial dimensions: (N, C, D, H, W). All else as
+ * Normalizes each channel of each sample over all three spatial dimensions: (N, C, D, H, W) or (C, D, H, W). All else as
  * `InstanceNorm1d`.
  *
  * *Matches* torch.nn.InstanceNorm3d.

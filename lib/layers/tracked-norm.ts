@@ -1,6 +1,5 @@
 // What BatchNorm and InstanceNorm share, torch's `_NormBase`: one weight and bias per channel, and running statistics.
 
-import { Flag } from '../internal/addon';
 import { checkOptions, checkNumber, checkSize } from '../internal/errors';
 import { allocate, Tensor, type Parameter } from '../tensor';
 import { makeParameter, Norm, python, readOption, type NormOptions } from './norm';
@@ -35,9 +34,6 @@ export abstract class TrackedNorm extends Norm {
   readonly runningVar: Tensor | null;
   /** Batches seen in training mode (BatchNorm only); null without `trackRunningStats`. */
   numBatchesTracked: number | null;
-
-  protected override readonly acceptsChannelsLast = true;
-  protected override readonly flags = Flag.zeroVarIsZero;
 
   protected constructor(
     numFeatures: number,
@@ -78,22 +74,10 @@ export abstract class TrackedNorm extends Norm {
     this.bias?.data.fill(0 as never);
   }
 
-  /** In torch's order and words; `c` is the input's number of channels. */
-  protected checkChannels(c: number): void {
-    const buffers = [
-      ['running_mean', this.runningMean],
-      ['running_var', this.runningVar],
-      ['weight', this.weight],
-      ['bias', this.bias],
-    ] as const;
-    for (const [name, buffer] of buffers) {
-      if (buffer && buffer.size !== c) {
-        throw new RangeError(`${this.where}.forward: ${name} should contain ${c} elements not ${buffer.size}`);
-      }
-    }
-    if (c !== this.numFeatures) {
-      throw new RangeError(`${this.where}.forward: expected an input with ${this.numFeatures} channels, but got ${c}`);
-    }
+  /** What torch lets pass where there are neither parameters nor buffers. */
+  protected checkFeatures(c: number, where: string): void {
+    if (c === this.numFeatures) return;
+    throw new RangeError(`${where}: expected an input with ${this.numFeatures} channels, but got ${c}`);
   }
 
   protected override extraRepr(): string {

@@ -88,12 +88,6 @@ function readFile(test: Case): { header: Header; bytes: Buffer } {
   return { header, bytes: file.subarray(end) };
 }
 
-/** The shapes alone. */
-export function readShapes(test: Case): Map<string, number[]> {
-  const stored = test.tensors ? Object.entries(readFile(test).header) : [];
-  return new Map([...stored, ...Object.entries(test.generated ?? {})].map(([name, { shape }]) => [name, shape]));
-}
-
 /** The stored and generated tensors of a case, by name. */
 export function readTensors(test: Case): Map<string, Data> {
   const found = new Map<string, Data>();
