@@ -128,6 +128,17 @@ export function backward(
   return dx;
 }
 
+/** (count, mean, meanLow, m2, m2Low) for each (batch, group) of a contiguous x; `aboutZero` as for RMSNorm. */
+export function momentsOf(where: string, x: Tensor, geometry: Geometry, aboutZero: boolean): Float64Array {
+  const out = new Float64Array(5 * statistics(geometry));
+  if (elementsOf(x.shape) === 0) return out;
+  block.set(geometry);
+  block[Block.offsetX] = x.offset;
+  block[Block.flags] = aboutZero ? Flag.aboutZero : 0;
+  check(addon.moments(block, x.data as FloatArray, out), where, Names.moments);
+  return out;
+}
+
 /** The output for x: what the caller gave, if it fits, or a new array. */
 export function target(out: unknown, x: Tensor, channelsLast: boolean, where: string): Tensor {
   const { dtype, shape } = x;

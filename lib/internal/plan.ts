@@ -3,7 +3,7 @@
 
 import { elementsOf, type Tensor } from '../tensor';
 import { Flag } from './addon';
-import type { FloatDType, Plan } from './call';
+import { sameShape, type FloatDType, type Plan } from './call';
 import { checkSize, describe, formatShape } from './errors';
 import * as geometry from './geometry';
 import type { Geometry, Layout } from './geometry';
@@ -70,6 +70,19 @@ export function readTrailing({ shape }: Tensor, normalizedShape: readonly number
   }
   const c = elementsOf(normalizedShape);
   return { n: c === 0 ? 0 : elementsOf(shape) / c, c, s: 1, channelsLast: false, shape };
+}
+
+/** LayerNorm and RMSNorm: a weight and a bias for each element. */
+export function checkElementwise(where: string, normalizedShape: readonly number[], p: Affine): void {
+  const check = (name: string, t: Tensor | null): void => {
+    if (!t || sameShape(t.shape, normalizedShape)) return;
+    throw new RangeError(
+      `${where}: Expected ${name} to be of same shape as normalized_shape, but got ${name} of shape ` +
+        `${formatShape(t.shape)} and normalized_shape = ${formatShape(normalizedShape)}`,
+    );
+  };
+  check('weight', p.weight);
+  check('bias', p.bias);
 }
 
 function planOf(x: Reading, geometry: Geometry, flags: number, eps: number, p: Affine): Plan {

@@ -88,7 +88,7 @@ int backward_as(Arguments& a) {
   op.constant = (flags & kUseRunning) != 0;
   op.dy = a.span<T>(kDy, g.elements(), dy_offset);
   op.x = a.span<T>(kX, g.elements(), x_offset);
-  op.dx = a.span<T>(kDx, g.elements(), dx_offset);
+  op.dx = a.absent(kDx) ? nullptr : a.span<T>(kDx, g.elements(), dx_offset);
   op.weight = a.optional<T>(kWeight, g.channels);
   op.saved = reinterpret_cast<const Statistic*>(a.span<double>(kSaved, g.statistics() * 5));
   op.dweight = a.optional<T>(kDweight, g.channels);
@@ -117,6 +117,26 @@ int moments_as(Arguments& a) {
   if (g.elements() == 0) return 0;
   const About about = flags & kAboutZero ? About::kZero : About::kMean;
   return finish(a, all_moments<T>(dispatch::active().of(T()), g, x, about, reinterpret_cast<Moments*>(out)));
+}
+
+// updateRunning(block, mean, var, saved, counts): what forward does last, for callers that look at the statistics
+// first. `counts` has the values behind each statistic of a batch item; of the geometry only batch and groups matter.
+template <class T>
+int update_running_as(Arguments& a) {
+  enum { kMean = 1, kVar, kSaved, kCounts };
+  const Geometry g = a.geometry();
+  if (!a.ok()) return a.fault();
+  T* mean = a.span<T>(kMean, g.groups);
+  T* var = a.optional<T>(kVar, g.groups);
+  const auto* saved = reinterpret_cast<const Statistic*>(a.span<double>(kSaved, g.statistics() * 5));
+  const double* counts = a.span<double>(kCounts, g.batch);
+  a.role(kMean, Arguments::Role::kOut);
+  a.role(kVar, Arguments::Role::kOut);
+  if (!a.check_overlaps([](size_t, size_t) { return false; })) return a.fault();
+  if (g.statistics() == 0) return 0;
+  const FloatEnvironment environment;
+  update_running<T>(g, saved, counts, a.number(kMomentum), mean, var);
+  return 0;
 }
 
 using Typed = int (*)(Arguments&);
@@ -216,6 +236,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"forward", call<forward_as<float>, forward_as<double>>},
       {"backward", call<backward_as<float>, backward_as<double>>},
       {"moments", call<moments_as<float>, moments_as<double>>},
+      {"updateRunning", call<update_running_as<float>, update_running_as<double>>},
       {"merge", merge_states},
       {"isaName", isa_name},
       {"isaSupported", isa_supported},

@@ -44,6 +44,7 @@ export interface Case {
   state: Record<string, string | number>;
   initial?: Record<string, { shape: number[]; fill: number } | number>;
   steps: Step[];
+  functional?: { name: string; args: Record<string, unknown> };
   or_error?: string;
   bar?: boolean;
   tensors?: string;
