@@ -23,6 +23,8 @@ export interface Plan {
   runningVar: Tensor | null;
   /** The share of the batch in the running statistics. */
   momentum: number;
+  /** The running statistics wait for `updateRunning`. */
+  defer: boolean;
 }
 
 /** What a forward leaves for its backward. */
@@ -79,8 +81,8 @@ export function forward(
   if (elementsOf(x.shape) > 0) {
     const weight = arrayOf(plan.weight, where, 'weight');
     const bias = arrayOf(plan.bias, where, 'bias');
-    const runningMean = arrayOf(plan.runningMean, where, 'running_mean');
-    const runningVar = arrayOf(plan.runningVar, where, 'running_var');
+    const runningMean = arrayOf(plan.defer ? null : plan.runningMean, where, 'running_mean');
+    const runningVar = arrayOf(plan.defer ? null : plan.runningVar, where, 'running_var');
     block.set(geometry);
     block[Block.offsetX] = x.offset;
     block[Block.offsetY] = y.offset;
@@ -103,11 +105,7 @@ export function backward(
   out: unknown,
 ): Tensor | null {
   const { plan, x } = saved;
-  if (!sameShape(given.shape, x.shape)) {
-    throw new RangeError(
-      `${where}: grad_output has shape ${formatShape(given.shape)}, the latest forward's output has ${formatShape(x.shape)}`,
-    );
-  }
+  checkGradShape(where, given, x.shape);
   x.checkExtent(where, 'the kept input');
   const dy = layOut(given, plan.channelsLast);
   const dx = out === null ? null : target(out, x, plan.channelsLast, where);
@@ -128,6 +126,35 @@ export function backward(
   return dx;
 }
 
+export function checkGradShape(where: string, dy: Tensor, shape: readonly number[]): void {
+  if (sameShape(dy.shape, shape)) return;
+  throw new RangeError(
+    `${where}: grad_output has shape ${formatShape(dy.shape)}, the latest forward's output has ${formatShape(shape)}`,
+  );
+}
+
+/** What forwards that deferred it have left: the running statistics take in the batch that these are the parts of. */
+export function updateRunning(where: string, parts: readonly Saved[]): void {
+  const filled = parts.filter(({ x }) => elementsOf(x.shape) > 0);
+  if (filled.length === 0) return;
+  const { runningMean, runningVar, momentum, geometry } = filled[0]!.plan;
+  if (!runningMean) return;
+  const counts = filled.flatMap(({ plan: { geometry: g } }) => new Array<number>(g[0]).fill(g[1] * g[3]));
+  const groups = geometry[2];
+  const all = new Float64Array(5 * groups * counts.length);
+  let at = 0;
+  for (const { statistics: own } of filled) {
+    all.set(own, at);
+    at += own.length;
+  }
+  const mean = arrayOf(runningMean, where, 'running_mean')!;
+  const variance = arrayOf(runningVar, where, 'running_var');
+  block.set([counts.length, 1, groups, 1, 1, groups]);
+  block[Block.momentum] = momentum;
+  const fault = addon.updateRunning(block, mean, variance, all, Float64Array.from(counts));
+  check(fault, where, Names.updateRunning);
+}
+
 /** (count, mean, meanLow, m2, m2Low) for each (batch, group) of a contiguous x; `aboutZero` as for RMSNorm. */
 export function momentsOf(where: string, x: Tensor, geometry: Geometry, aboutZero: boolean): Float64Array {
   const out = new Float64Array(5 * statistics(geometry));
@@ -140,7 +167,7 @@ export function momentsOf(where: string, x: Tensor, geometry: Geometry, aboutZer
 }
 
 /** The output for x: what the caller gave, if it fits, or a new array. */
-export function target(out: unknown, x: Tensor, channelsLast: boolean, where: string): Tensor {
+export function target(out: unknown, x: Pick<Tensor, 'dtype' | 'shape'>, channelsLast: boolean, where: string): Tensor {
   const { dtype, shape } = x;
   const size = elementsOf(shape);
   if (out === undefined) return viewOf(allocate(dtype, size), shape, channelsLast);

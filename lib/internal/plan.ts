@@ -88,7 +88,8 @@ export function checkElementwise(where: string, normalizedShape: readonly number
 function planOf(x: Reading, geometry: Geometry, flags: number, eps: number, p: Affine): Plan {
   const { weight, bias } = p;
   const { channelsLast } = x;
-  return { geometry, channelsLast, flags, eps, weight, bias, runningMean: null, runningVar: null, momentum: 0 };
+  const none = { runningMean: null, runningVar: null, momentum: 0, defer: false };
+  return { geometry, channelsLast, flags, eps, weight, bias, ...none };
 }
 
 /** In torch's order: running_mean, running_var, weight, bias; each has one element for each channel. */

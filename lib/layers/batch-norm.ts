@@ -1,20 +1,31 @@
 import type { Plan } from '../internal/call';
 import { checkSize } from '../internal/errors';
+import { packChannels, type MaskOptions, type Packing } from '../internal/mask';
 import { batchNorm, readChannels, type Reading } from '../internal/plan';
 import type { Tensor } from '../tensor';
+import { readOption } from './norm';
 import { TrackedNorm, type TrackedNormOptions } from './tracked-norm';
 
-export type BatchNormOptions = TrackedNormOptions;
+export interface BatchNormOptions extends TrackedNormOptions {
+  /**
+   * What one value per channel does in training: 'throw' (default), as in torch, or 'runningStats': it is normalized by
+   * the running statistics, which do not move. Without running statistics it throws.
+   */
+  singleValue?: 'throw' | 'runningStats' | undefined;
+}
 
 abstract class BatchNorm extends TrackedNorm {
   protected abstract readonly ranks: readonly number[];
+  readonly singleValue: 'throw' | 'runningStats';
 
   constructor(numFeatures: number, options: BatchNormOptions = {}) {
-    super(numFeatures, options, { affine: true, track: true });
+    super(numFeatures, options, { affine: true, track: true, names: ['singleValue'] });
+    this.singleValue = readOption.oneOf(this.where, 'singleValue', options.singleValue, ['throw', 'runningStats']);
   }
 
   /** As torch decides: batch statistics in training, and in evaluation where there are no running ones. */
-  #batchStatistics(): boolean {
+  #batchStatistics(x: Reading): boolean {
+    if (this.singleValue === 'runningStats' && x.n * x.s === 1 && this.runningMean) return false;
     return this.training || !this.runningMean;
   }
 
@@ -29,13 +40,17 @@ abstract class BatchNorm extends TrackedNorm {
 
   protected override plan(x: Reading, where: string): Plan {
     const seen = checkSize(where, 'numBatchesTracked', this.numBatchesTracked ?? 0) + 1;
-    const plan = batchNorm(where, x, this, this.#batchStatistics(), this.momentum ?? 1 / seen, this.eps);
+    const plan = batchNorm(where, x, this, this.#batchStatistics(x), this.momentum ?? 1 / seen, this.eps);
     this.checkFeatures(x.c, where);
     return plan;
   }
 
-  protected override commit(): void {
-    if (this.training && this.numBatchesTracked !== null) this.numBatchesTracked++;
+  protected override pack(x: Reading, where: string, options: MaskOptions): Packing {
+    return packChannels(where, x, 1, options, true);
+  }
+
+  protected override count(): void {
+    if (this.numBatchesTracked !== null) this.numBatchesTracked++;
   }
 }
 

@@ -1,5 +1,6 @@
 import type { Plan } from '../internal/call';
 import { checkOptions, checkSize } from '../internal/errors';
+import { packChannels, type MaskOptions, type Packing } from '../internal/mask';
 import { groupNorm, readGroups, type Reading } from '../internal/plan';
 import type { Parameter, Tensor } from '../tensor';
 import { makeParameter, Norm, python, readOption, type NormOptions } from './norm';
@@ -75,6 +76,10 @@ export class GroupNorm extends Norm {
       throw new RangeError(`${where}: expected an input with ${this.numChannels} channels, but got ${x.c}`);
     }
     return plan;
+  }
+
+  protected override pack(x: Reading, where: string, options: MaskOptions): Packing {
+    return packChannels(where, x, 1, options, false);
   }
 
   protected override extraRepr(): string {

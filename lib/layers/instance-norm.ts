@@ -1,4 +1,5 @@
 import type { Plan } from '../internal/call';
+import { packChannels, type MaskOptions, type Packing } from '../internal/mask';
 import { instanceNorm, readChannels, readUnbatched, type Reading } from '../internal/plan';
 import type { Tensor } from '../tensor';
 import { TrackedNorm, type TrackedNormOptions } from './tracked-norm';
@@ -36,6 +37,10 @@ abstract class InstanceNorm extends TrackedNorm {
     // momentum null leaves the running statistics as they are.
     if (this.momentum === null && this.#inputStatistics()) plan.runningMean = plan.runningVar = null;
     return plan;
+  }
+
+  protected override pack(x: Reading, where: string, options: MaskOptions): Packing {
+    return packChannels(where, x, x.shape.length === this.rank ? 1 : 0, options, !this.#inputStatistics());
   }
 }
 

@@ -1,5 +1,6 @@
 import type { Plan } from '../internal/call';
 import { checkOptions } from '../internal/errors';
+import { packTrailing, type MaskOptions, type Packing } from '../internal/mask';
 import { checkNormalizedShape, layerNorm, readTrailing, type Reading } from '../internal/plan';
 import type { Parameter, Tensor } from '../tensor';
 import { makeParameter, Norm, python, readOption, type NormOptions } from './norm';
@@ -22,6 +23,10 @@ export abstract class TrailingNorm extends Norm {
 
   protected override read(x: Tensor, where: string): Reading {
     return readTrailing(x, this.normalizedShape, where);
+  }
+
+  protected override pack(x: Reading, where: string, options: MaskOptions): Packing {
+    return packTrailing(where, x, this.normalizedShape.length, options);
   }
 
   protected shapeRepr(): string {

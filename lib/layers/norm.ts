@@ -1,8 +1,10 @@
 // What every normalization layer shares: its parameters' gradients, and what a forward keeps until backward. A layer says
 // how it reads its input and what is to be computed; nothing here knows a layer by name.
 
+import { Flag } from '../internal/addon';
 import { backward, dataOf, forward, sameShape, type FloatDType, type Plan, type Saved } from '../internal/call';
 import { checkBoolean, checkNumber, checkOptions, describe, formatShape, StateError } from '../internal/errors';
+import { backwardPacked, forwardPacked, type MaskOptions, type PackedSaved, type Packing } from '../internal/mask';
 import type { Reading } from '../internal/plan';
 import { isGradEnabled } from '../grad-mode';
 import { Module } from '../module';
@@ -10,7 +12,7 @@ import { allocate, elementsOf, Parameter, Tensor, type TensorData, type TensorLi
 
 export type { FloatDType };
 
-export interface ForwardOptions {
+export interface ForwardOptions extends MaskOptions {
   /**
    * Where to write the output: a typed array or contiguous tensor of the input's dtype and size. The very input (in
    * place) only inside `noGrad`, or with `saveInput: 'copy'`.
@@ -23,6 +25,11 @@ export interface ForwardOptions {
    * copy.
    */
   saveInput?: 'reference' | 'copy' | undefined;
+  /**
+   * Whether running statistics take in the batch, and count it, in training; default true. false is for a forward that
+   * is computed again, as activation checkpointing does.
+   */
+  updateStats?: boolean | undefined;
 }
 
 export interface BackwardOptions {
@@ -35,10 +42,12 @@ export interface BackwardOptions {
 /** What one forward keeps for its backward. Made by `layer.context()`, used by that layer only. */
 export class Context {
   /** @internal */
-  saved: Saved | null = null;
+  saved: Saved | PackedSaved | null = null;
   /** @internal */
   constructor(readonly owner: Norm) {}
 }
+
+const forwardNames = ['out', 'context', 'saveInput', 'updateStats', 'mask', 'lengths'];
 
 export abstract class Norm extends Module {
   abstract readonly weight: Parameter | null;
@@ -59,8 +68,12 @@ export abstract class Norm extends Module {
   protected abstract read(x: Tensor, where: string): Reading;
   /** What is to be computed, or torch's refusal of what does not fit. */
   protected abstract plan(x: Reading, where: string): Plan;
-  /** After a forward that succeeded. */
-  protected commit(): void {}
+  /** Which of the input is data, packed: see internal/mask.ts. */
+  protected abstract pack(x: Reading, where: string, options: MaskOptions): Packing;
+  /** Whether `commit` looks at the batch's statistics before running ones may move. */
+  protected readonly judges: boolean = false;
+  /** After the kernels; throws to refuse. `deferred` has the batch's parts where running statistics are still to move. */
+  protected commit(_where: string, _update: boolean, _plan: Plan, _deferred: readonly Saved[] | null): void {}
 
   /** The name that messages begin with. */
   protected get where(): string {
@@ -81,18 +94,37 @@ export abstract class Norm extends Module {
    */
   override forward(input: TensorLike, options: ForwardOptions = {}): Tensor {
     const where = `${this.where}.forward`;
-    checkOptions(where, options, ['out', 'context', 'saveInput']);
-    const { out: target, saveInput = 'reference' } = options;
+    checkOptions(where, options, forwardNames);
+    const { out, saveInput = 'reference', updateStats = true } = options;
     if (saveInput !== 'reference' && saveInput !== 'copy') {
       throw new TypeError(`${where}: saveInput must be 'reference' or 'copy', but got ${describe(saveInput)}`);
     }
+    checkBoolean(where, 'updateStats', updateStats);
     const context = this.#contextOf(options.context, where);
     const x = dataOf(input, where, 'input', this.dtype);
-    const plan = this.plan(this.read(x, where), where);
-    const { y, saved } = forward(where, x, plan, isGradEnabled() ? saveInput : null, target);
-    this.commit();
-    if (saved) context.saved = saved;
+    const reading = this.read(x, where);
+    const keeps = isGradEnabled();
+    if (options.mask !== undefined || options.lengths !== undefined) {
+      const packing = this.pack(reading, where, options);
+      const planOf = (part: Reading): Plan => this.#planOf(part, where, updateStats, true);
+      const { y, saved } = forwardPacked(where, x, packing, planOf, keeps ? 'reference' : 'statistics', out);
+      if (saved.parts.length > 0) this.commit(where, updateStats, saved.parts[0]!.plan, saved.parts);
+      if (keeps) context.saved = saved;
+      return y;
+    }
+    const plan = this.#planOf(reading, where, updateStats, this.judges);
+    const { y, saved } = forward(where, x, plan, keeps ? saveInput : this.judges ? 'statistics' : null, out);
+    this.commit(where, updateStats, plan, this.judges ? [saved!] : null);
+    if (keeps) context.saved = saved;
     return y;
+  }
+
+  #planOf(x: Reading, where: string, update: boolean, defer: boolean): Plan {
+    const plan = this.plan(x, where);
+    if (plan.flags & Flag.useRunning) return plan;
+    if (!update) plan.runningMean = plan.runningVar = null;
+    plan.defer = defer;
+    return plan;
   }
 
   /**
@@ -118,7 +150,10 @@ export abstract class Norm extends Module {
     const dy = dataOf(gradOutput, where, 'grad_output', this.dtype);
     const weightGrad = this.#gradOf(this.weight, where, 'weight');
     const biasGrad = this.#gradOf(this.bias, where, 'bias');
-    const dx = backward(where, saved, dy, weightGrad, biasGrad, options.out)!;
+    const dx =
+      'packing' in saved
+        ? backwardPacked(where, saved, dy, weightGrad, biasGrad, options.out)
+        : backward(where, saved, dy, weightGrad, biasGrad, options.out)!;
     if (this.weight && weightGrad) this.weight.grad = weightGrad;
     if (this.bias && biasGrad) this.bias.grad = biasGrad;
     context.saved = null;
@@ -175,6 +210,12 @@ export interface NormOptions {
 }
 
 export const readOption = {
+  oneOf: <T extends string>(where: string, name: string, value: unknown, known: readonly [T, ...T[]]): T => {
+    if (value === undefined) return known[0];
+    if (known.includes(value as T)) return value as T;
+    const Kind = typeof value === 'string' ? RangeError : TypeError;
+    throw new Kind(`${where}: ${name} must be one of '${known.join("', '")}', but got ${describe(value)}`);
+  },
   boolean: (where: string, name: string, value: unknown, fallback: boolean): boolean =>
     value === undefined ? fallback : checkBoolean(where, name, value),
   number: (where: string, name: string, value: unknown, fallback: number): number =>
