@@ -243,7 +243,10 @@ export function packTrailing(where: string, x: Reading, dims: number, o: MaskOpt
     return found;
   });
   const kept = own.flatMap((found, row) => (found.length > 0 ? [row] : []));
-  const same = kept.every((row) => String(own[row]) === String(own[kept[0]!]));
+  const first = kept[0]! * across;
+  const same = kept.every(
+    (row) => own[kept[0]!]!.length === own[row]!.length && own[row]!.every((i) => flags[first + i]),
+  );
   const elements = (row: number): Rows => {
     const chosen = rowsFor(x, own[row]!.length * inner);
     own[row]!.forEach((i, k) => {

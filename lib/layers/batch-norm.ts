@@ -62,13 +62,14 @@ abstract class BatchNorm extends TrackedNorm {
  * *Shape*: (N, C) or (N, C, L), and the same out. Statistics of each of the C = `numFeatures` channels over the rest.
  *
  * *Options*: `eps` (1e-5), `momentum` (0.1, or null for the average of all batches), `affine` (true), `bias` (true),
- * `trackRunningStats` (true), `dtype` ('float32').
+ * `trackRunningStats` (true), `nonFinite` ('propagate'), `singleValue` ('throw'), `dtype` ('float32').
  *
  * *Train and eval*: in training by the batch's own statistics, which move the running ones; in evaluation by the
  * running ones, or by the batch's where `trackRunningStats` is false.
  *
- * *Throws* RangeError for another rank or number of channels, for one value per channel in training, and for eps that
- * is not positive in training; TypeError for another dtype. The layer is then exactly as before.
+ * *Throws* RangeError for another rank or number of channels, for one value per channel in training (unless
+ * `singleValue: 'runningStats'`), and for eps that is not positive in training; TypeError for another dtype; StateError
+ * for what `nonFinite: 'throw'` refuses. The layer is then exactly as before.
  *
  * *Matches* torch.nn.BatchNorm1d. Differences: a forward that throws does not count as a batch; an input with another
  * number of channels is refused without affine and running statistics too; the mean is kept to twice the precision.

@@ -51,14 +51,14 @@ abstract class InstanceNorm extends TrackedNorm {
  *
  * *Shape*: (N, C, L), or (C, L) for one sample, and the same out.
  *
- * *Options*: `eps` (1e-5), `momentum` (0.1), `affine` (false), `bias` (true), `trackRunningStats` (false), `dtype`
- * ('float32').
+ * *Options*: `eps` (1e-5), `momentum` (0.1), `affine` (false), `bias` (true), `trackRunningStats` (false), `nonFinite`
+ * ('propagate'), `dtype` ('float32').
  *
  * *Train and eval*: the same, unless `trackRunningStats`: then the running statistics take in the mean over the samples
  * of their means and unbiased variances in training, and serve in evaluation.
  *
  * *Throws* RangeError for another rank or number of channels, and for one spatial element where it needs statistics;
- * TypeError for another dtype. The layer is then exactly as before.
+ * TypeError for another dtype; StateError for what `nonFinite: 'throw'` refuses. The layer is then exactly as before.
  *
  * *Matches* torch.nn.InstanceNorm1d, with `momentum: null` leaving the running statistics as they are and
  * `numBatchesTracked` never counting. Differences: a wrong number of channels is an error without affine too, where

@@ -90,6 +90,12 @@ export abstract class Norm extends Module {
    * must not be overwritten before then (or pass `saveInput: 'copy'`). Inside `noGrad` it keeps nothing, and what an
    * earlier forward kept stays.
    *
+   * With `mask` or `lengths` the result has the bits of the data without their padding: BatchNorm takes all valid
+   * positions together, InstanceNorm and GroupNorm each sample's own (whose statistics the running ones average),
+   * LayerNorm and RMSNorm leave whole rows out, or elements with their weights. Samples of equal lengths are the batch
+   * without padding; others are one sequence after the other in BatchNorm, and each a batch of its own elsewhere. Output
+   * and gradient are 0 in the padding, which may hold anything. What backward needs is a copy of the valid positions.
+   *
    * @throws TypeError, RangeError for an input the layer does not take; the layer is then exactly as before
    */
   override forward(input: TensorLike, options: ForwardOptions = {}): Tensor {
