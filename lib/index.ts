@@ -6,6 +6,8 @@ export { InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, type InstanceNormOption
 export { LayerNorm, type LayerNormOptions } from './layers/layer-norm';
 export { RMSNorm, type RMSNormOptions } from './layers/rms-norm';
 export { Context, type BackwardOptions, type FloatDType, type ForwardOptions } from './layers/norm';
+export type { NonFinite } from './layers/tracked-norm';
+export type { MaskOptions, NestedMask } from './internal/mask';
 export { Module, Sequential, type ModuleLike } from './module';
 export { Parameter, Tensor, tensor } from './tensor';
 export type { DType, NestedArray, TensorData, TensorFields, TensorLike } from './tensor';

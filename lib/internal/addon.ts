@@ -23,11 +23,19 @@ export interface Addon {
     block: Float64Array,
     dy: FloatArray,
     x: FloatArray,
-    dx: FloatArray,
+    dx: FloatArray | null,
     weight: FloatArray | null,
     saved: Float64Array,
     dweight: FloatArray | null,
     dbias: FloatArray | null,
+  ): number;
+  /** What forward does last, from its statistics; `counts` has the values behind those of each batch item. */
+  updateRunning(
+    block: Float64Array,
+    mean: FloatArray,
+    var_: FloatArray | null,
+    saved: Float64Array,
+    counts: Float64Array,
   ): number;
   /** (count, mean, meanLow, m2, m2Low) of every statistic. */
   moments(block: Float64Array, x: FloatArray, out: Float64Array): number;
@@ -61,6 +69,7 @@ export const Names = {
   forward: ['parameters', 'input', 'out', 'weight', 'bias', 'saved statistics', 'running_mean', 'running_var'],
   backward: ['parameters', 'grad_output', 'input', 'out', 'weight', 'saved statistics', 'weight.grad', 'bias.grad'],
   moments: ['parameters', 'input', 'out'],
+  updateRunning: ['parameters', 'running_mean', 'running_var', 'saved statistics', 'counts'],
   merge: ['into', 'from'],
 } as const;
 

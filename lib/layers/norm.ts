@@ -1,24 +1,18 @@
-// What every normalization layer shares: inputs and outputs, the call into the kernels, what backward needs. A layer
-// says which shapes it accepts and which geometry they have; nothing here knows a layer by name.
+// What every normalization layer shares: its parameters' gradients, and what a forward keeps until backward. A layer says
+// how it reads its input and what is to be computed; nothing here knows a layer by name.
 
-import { addon, Block, check, Flag, Names, type FloatArray } from '../internal/addon';
-import {
-  checkBoolean,
-  checkNumber,
-  checkOptions,
-  describe,
-  formatShape,
-  lengthOf,
-  StateError,
-} from '../internal/errors';
-import { statistics, type Geometry } from '../internal/geometry';
+import { Flag } from '../internal/addon';
+import { backward, dataOf, forward, sameShape, type FloatDType, type Plan, type Saved } from '../internal/call';
+import { checkBoolean, checkNumber, checkOptions, describe, formatShape, StateError } from '../internal/errors';
+import { backwardPacked, forwardPacked, type MaskOptions, type PackedSaved, type Packing } from '../internal/mask';
+import type { Reading } from '../internal/plan';
 import { isGradEnabled } from '../grad-mode';
 import { Module } from '../module';
-import { allocate, asTensor, elementsOf, Parameter, Tensor, viewOf, type TensorData, type TensorLike } from '../tensor';
+import { allocate, elementsOf, Parameter, Tensor, type TensorData, type TensorLike } from '../tensor';
 
-export type FloatDType = 'float32' | 'float64';
+export type { FloatDType };
 
-export interface ForwardOptions {
+export interface ForwardOptions extends MaskOptions {
   /**
    * Where to write the output: a typed array or contiguous tensor of the input's dtype and size. The very input (in
    * place) only inside `noGrad`, or with `saveInput: 'copy'`.
@@ -31,6 +25,11 @@ export interface ForwardOptions {
    * copy.
    */
   saveInput?: 'reference' | 'copy' | undefined;
+  /**
+   * Whether running statistics take in the batch, and count it, in training; default true. false is for a forward that
+   * is computed again, as activation checkpointing does.
+   */
+  updateStats?: boolean | undefined;
 }
 
 export interface BackwardOptions {
@@ -43,38 +42,18 @@ export interface BackwardOptions {
 /** What one forward keeps for its backward. Made by `layer.context()`, used by that layer only. */
 export class Context {
   /** @internal */
-  saved: Saved | null = null;
+  saved: Saved | PackedSaved | null = null;
   /** @internal */
   constructor(readonly owner: Norm) {}
 }
 
-interface Saved {
-  geometry: Geometry;
-  channelsLast: boolean;
-  x: Tensor;
-  statistics: Float64Array;
-  constant: boolean;
-}
-
-/** How one forward is to run. */
-export interface Plan {
-  geometry: Geometry;
-  channelsLast: boolean;
-  eps: number;
-  /** Normalize by the running statistics instead of the input's. */
-  useRunning: boolean;
-  runningMean: Tensor | null;
-  runningVar: Tensor | null;
-  /** The share of the batch in the running statistics. */
-  momentum: number;
-}
+const forwardNames = ['out', 'context', 'saveInput', 'updateStats', 'mask', 'lengths'];
 
 export abstract class Norm extends Module {
   abstract readonly weight: Parameter | null;
   abstract readonly bias: Parameter | null;
   readonly dtype: FloatDType;
   readonly #own: Context;
-  readonly #block = new Float64Array(Block.length);
 
   protected constructor(dtype: unknown) {
     super();
@@ -85,15 +64,16 @@ export abstract class Norm extends Module {
     this.#own = new Context(this);
   }
 
-  /** Refuses shapes the layer does not take, in torch's words. */
-  protected abstract checkShape(shape: readonly number[]): void;
-  /** Whether an input in channels-last memory is computed as it lies; otherwise it is copied first. */
-  protected abstract readonly acceptsChannelsLast: boolean;
-  /** Kernel flags: Flag.aboutZero for RMSNorm, Flag.zeroVarIsZero for BatchNorm and InstanceNorm. */
-  protected abstract readonly flags: number;
-  protected abstract plan(shape: readonly number[], channelsLast: boolean): Plan;
-  /** After a forward that succeeded. */
-  protected commit(): void {}
+  /** How the layer reads x, or torch's refusal of its rank. */
+  protected abstract read(x: Tensor, where: string): Reading;
+  /** What is to be computed, or torch's refusal of what does not fit. */
+  protected abstract plan(x: Reading, where: string): Plan;
+  /** Which of the input is data, packed: see internal/mask.ts. */
+  protected abstract pack(x: Reading, where: string, options: MaskOptions): Packing;
+  /** Whether `commit` looks at the batch's statistics before running ones may move. */
+  protected readonly judges: boolean = false;
+  /** After the kernels; throws to refuse. `deferred` has the batch's parts where running statistics are still to move. */
+  protected commit(_where: string, _update: boolean, _plan: Plan, _deferred: readonly Saved[] | null): void {}
 
   /** The name that messages begin with. */
   protected get where(): string {
@@ -110,60 +90,47 @@ export abstract class Norm extends Module {
    * must not be overwritten before then (or pass `saveInput: 'copy'`). Inside `noGrad` it keeps nothing, and what an
    * earlier forward kept stays.
    *
+   * With `mask` or `lengths` the result has the bits of the data without their padding: BatchNorm takes all valid
+   * positions together, InstanceNorm and GroupNorm each sample's own (whose statistics the running ones average),
+   * LayerNorm and RMSNorm leave whole rows out, or elements with their weights. Samples of equal lengths are the batch
+   * without padding; others are one sequence after the other in BatchNorm, and each a batch of its own elsewhere. Output
+   * and gradient are 0 in the padding, which may hold anything. What backward needs is a copy of the valid positions.
+   *
    * @throws TypeError, RangeError for an input the layer does not take; the layer is then exactly as before
    */
   override forward(input: TensorLike, options: ForwardOptions = {}): Tensor {
     const where = `${this.where}.forward`;
-    checkOptions(where, options, ['out', 'context', 'saveInput']);
-    const { out: target, saveInput = 'reference' } = options;
+    checkOptions(where, options, forwardNames);
+    const { out, saveInput = 'reference', updateStats = true } = options;
     if (saveInput !== 'reference' && saveInput !== 'copy') {
       throw new TypeError(`${where}: saveInput must be 'reference' or 'copy', but got ${describe(saveInput)}`);
     }
+    checkBoolean(where, 'updateStats', updateStats);
     const context = this.#contextOf(options.context, where);
-    const given = this.#floats(input, where, 'input');
-    this.checkShape(given.shape);
-
-    const channelsLast = this.acceptsChannelsLast && !given.isContiguous && given.isChannelsLast;
-    let x = channelsLast ? given : given.contiguous();
-    const plan = this.plan(x.shape, channelsLast);
-    const keep = isGradEnabled();
-    const y = this.#target(target, x.shape, channelsLast, where);
-    if (keep && target !== undefined && x.data.buffer === y.data.buffer && overlap(x, y)) {
-      if (saveInput === 'reference') {
-        throw new RangeError(
-          `${where}: out overlaps the input, which backward needs; work in place inside noGrad, or pass saveInput: 'copy'`,
-        );
-      }
+    const x = dataOf(input, where, 'input', this.dtype);
+    const reading = this.read(x, where);
+    const keeps = isGradEnabled();
+    if (options.mask !== undefined || options.lengths !== undefined) {
+      const packing = this.pack(reading, where, options);
+      const planOf = (part: Reading): Plan => this.#planOf(part, where, updateStats, true);
+      const { y, saved } = forwardPacked(where, x, packing, planOf, keeps ? 'reference' : 'statistics', out);
+      if (saved.parts.length > 0) this.commit(where, updateStats, saved.parts[0]!.plan, saved.parts);
+      if (keeps) context.saved = saved;
+      return y;
     }
-    const kept = keep && saveInput === 'copy' && x === given ? copyAsItLies(x, channelsLast) : x;
-    if (kept !== x) x = kept;
-
-    const saved = keep ? new Float64Array(5 * statistics(plan.geometry)) : null;
-    if (elementsOf(x.shape) > 0) {
-      const block = this.#fill(plan.geometry, x.offset, y.offset);
-      block[Block.eps] = plan.eps;
-      block[Block.momentum] = plan.momentum;
-      block[Block.flags] =
-        this.flags +
-        (plan.useRunning ? Flag.useRunning : 0) +
-        (keep && x === given && saveInput === 'reference' ? Flag.keepsInput : 0);
-      const fault = addon.forward(
-        block,
-        x.data as FloatArray,
-        y.data as FloatArray,
-        arrayOf(this.weight, where, 'weight'),
-        arrayOf(this.bias, where, 'bias'),
-        saved,
-        arrayOf(plan.runningMean, where, 'running_mean'),
-        arrayOf(plan.runningVar, where, 'running_var'),
-      );
-      check(fault, where, Names.forward);
-    }
-    this.commit();
-    if (saved) {
-      context.saved = { geometry: plan.geometry, channelsLast, x: kept, statistics: saved, constant: plan.useRunning };
-    }
+    const plan = this.#planOf(reading, where, updateStats, this.judges);
+    const { y, saved } = forward(where, x, plan, keeps ? saveInput : this.judges ? 'statistics' : null, out);
+    this.commit(where, updateStats, plan, this.judges ? [saved!] : null);
+    if (keeps) context.saved = saved;
     return y;
+  }
+
+  #planOf(x: Reading, where: string, update: boolean, defer: boolean): Plan {
+    const plan = this.plan(x, where);
+    if (plan.flags & Flag.useRunning) return plan;
+    if (!update) plan.runningMean = plan.runningVar = null;
+    plan.defer = defer;
+    return plan;
   }
 
   /**
@@ -186,34 +153,13 @@ export abstract class Norm extends Module {
           'noGrad, and one backward releases it',
       );
     }
-    const { geometry, channelsLast, x } = saved;
-    const given = this.#floats(gradOutput, where, 'grad_output');
-    if (!sameShape(given.shape, x.shape)) {
-      throw new RangeError(
-        `${where}: grad_output has shape ${formatShape(given.shape)}, the latest forward's output has ${formatShape(x.shape)}`,
-      );
-    }
-    x.checkExtent(where, 'the kept input');
-    const dy = layOut(given, channelsLast);
-    const dx = this.#target(options.out, x.shape, channelsLast, where);
+    const dy = dataOf(gradOutput, where, 'grad_output', this.dtype);
     const weightGrad = this.#gradOf(this.weight, where, 'weight');
     const biasGrad = this.#gradOf(this.bias, where, 'bias');
-    if (elementsOf(x.shape) > 0) {
-      const block = this.#fill(geometry, x.offset, dx.offset);
-      block[Block.offsetDy] = dy.offset;
-      block[Block.flags] = this.flags + (saved.constant ? Flag.useRunning : 0);
-      const fault = addon.backward(
-        block,
-        dy.data as FloatArray,
-        x.data as FloatArray,
-        dx.data as FloatArray,
-        arrayOf(this.weight, where, 'weight'),
-        saved.statistics,
-        arrayOf(weightGrad, where, 'weight.grad'),
-        arrayOf(biasGrad, where, 'bias.grad'),
-      );
-      check(fault, where, Names.backward);
-    }
+    const dx =
+      'packing' in saved
+        ? backwardPacked(where, saved, dy, weightGrad, biasGrad, options.out)
+        : backward(where, saved, dy, weightGrad, biasGrad, options.out)!;
     if (this.weight && weightGrad) this.weight.grad = weightGrad;
     if (this.bias && biasGrad) this.bias.grad = biasGrad;
     context.saved = null;
@@ -229,49 +175,6 @@ export abstract class Norm extends Module {
     return context;
   }
 
-  #floats(value: TensorLike, where: string, name: string): Tensor {
-    const x = asTensor(value, where, name, this.dtype);
-    if (x.dtype !== this.dtype) {
-      const hint =
-        x.dtype === 'float32' || x.dtype === 'float64'
-          ? `mixed dtype: all inputs must share same datatype; make the layer with dtype: '${x.dtype}' or convert the data`
-          : 'layers take floating point data; scale integers to floats first';
-      throw new TypeError(`${where}: ${name} is ${x.dtype}, the layer is ${this.dtype}: ${hint}`);
-    }
-    x.checkExtent(where, name);
-    return x;
-  }
-
-  /** The output: what the caller gave, if it fits, or a new array. */
-  #target(out: unknown, shape: readonly number[], channelsLast: boolean, where: string): Tensor {
-    const size = elementsOf(shape);
-    if (out === undefined) return viewOf(allocate(this.dtype, size), shape, channelsLast);
-    if (out instanceof Tensor) {
-      if (out.dtype !== this.dtype) throw new TypeError(`${where}: out is ${out.dtype}, the layer is ${this.dtype}`);
-      const laid = channelsLast ? out.isChannelsLast : out.isContiguous;
-      if (!sameShape(out.shape, shape) || !laid) {
-        throw new RangeError(
-          `${where}: out must have shape ${formatShape(shape)} in ${channelsLast ? 'channels-last' : 'contiguous'} memory ` +
-            `as the input, but has shape ${formatShape(out.shape)} and strides ${formatShape(out.strides)}`,
-        );
-      }
-      out.checkExtent(where, 'out');
-      return out;
-    }
-    if (!ArrayBuffer.isView(out)) {
-      throw new TypeError(`${where}: out must be a typed array or a Tensor, but got ${describe(out)}`);
-    }
-    if (
-      lengthOf(out) !== size ||
-      new Tensor(out as TensorData, [lengthOf(out)], {}, `${where}: out`).dtype !== this.dtype
-    ) {
-      throw new (lengthOf(out) !== size ? RangeError : TypeError)(
-        `${where}: out must be ${this.dtype} with ${size} elements, but got ${describe(out)} with ${lengthOf(out)}`,
-      );
-    }
-    return viewOf(out as TensorData, shape, channelsLast);
-  }
-
   #gradOf(parameter: Parameter | null, where: string, name: string): Tensor | null {
     if (!parameter?.requiresGrad || this.frozen) return null;
     if (parameter.grad && !sameShape(parameter.grad.shape, parameter.shape)) {
@@ -281,53 +184,6 @@ export abstract class Norm extends Module {
     }
     return parameter.grad ?? new Tensor(allocate(this.dtype, parameter.size), parameter.shape);
   }
-
-  #fill(geometry: Geometry, offsetX: number, offsetY: number): Float64Array {
-    this.#block.set(geometry);
-    this.#block[Block.offsetX] = offsetX;
-    this.#block[Block.offsetY] = offsetY;
-    return this.#block;
-  }
-}
-
-/** The elements of a parameter or buffer as the kernels take them: an array of exactly its size. */
-function arrayOf(t: Tensor | null, where: string, name: string): FloatArray | null {
-  if (t === null) return null;
-  if (t.offset === 0 && lengthOf(t.data) === t.size && t.isContiguous) return t.data as FloatArray;
-  t.checkExtent(where, name);
-  if (!t.isContiguous)
-    throw new RangeError(`${where}: ${name} must be contiguous, but has strides ${formatShape(t.strides)}`);
-  return t.data.subarray(t.offset, t.offset + t.size) as FloatArray;
-}
-
-function sameShape(a: readonly number[], b: readonly number[]): boolean {
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
-  return true;
-}
-
-function overlap(a: Tensor, b: Tensor): boolean {
-  const bytes = (t: Tensor): [number, number] => {
-    const { BYTES_PER_ELEMENT, byteOffset } = t.data;
-    const from = byteOffset + t.offset * BYTES_PER_ELEMENT;
-    return [from, from + t.size * BYTES_PER_ELEMENT];
-  };
-  const [aFrom, aTo] = bytes(a);
-  const [bFrom, bTo] = bytes(b);
-  return aFrom < bTo && bFrom < aTo;
-}
-
-/** The elements in the memory order asked for, without a copy where they lie so already. */
-function layOut(x: Tensor, channelsLast: boolean): Tensor {
-  if (!channelsLast) return x.contiguous();
-  if (x.isChannelsLast) return x;
-  const axes = x.shape.map((_, i) => i);
-  const last = x.permute(0, ...axes.slice(2), 1).copy();
-  return viewOf(last.data, x.shape, true);
-}
-
-function copyAsItLies(x: Tensor, channelsLast: boolean): Tensor {
-  return viewOf(x.data.slice(x.offset, x.offset + x.size), x.shape, channelsLast);
 }
 
 /** Ones and zeros, as torch starts them; null where the layer has none. */
@@ -360,6 +216,12 @@ export interface NormOptions {
 }
 
 export const readOption = {
+  oneOf: <T extends string>(where: string, name: string, value: unknown, known: readonly [T, ...T[]]): T => {
+    if (value === undefined) return known[0];
+    if (known.includes(value as T)) return value as T;
+    const Kind = typeof value === 'string' ? RangeError : TypeError;
+    throw new Kind(`${where}: ${name} must be one of '${known.join("', '")}', but got ${describe(value)}`);
+  },
   boolean: (where: string, name: string, value: unknown, fallback: boolean): boolean =>
     value === undefined ? fallback : checkBoolean(where, name, value),
   number: (where: string, name: string, value: unknown, fallback: number): number =>

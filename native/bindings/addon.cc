@@ -130,6 +130,27 @@ int moments_as(Arguments& a) {
   return finish(a, all_moments(dispatch::active().of(S()), g, x, about, reinterpret_cast<Moments*>(out)));
 }
 
+// updateRunning(block, mean, var, saved, counts): what forward does last, for callers that look at the statistics
+// first. `counts` has the values behind each statistic of a batch item; of the geometry only batch and groups matter.
+template <class S>
+int update_running_as(Arguments& a) {
+  using T = Value<S>;
+  enum { kMean = 1, kVar, kSaved, kCounts };
+  const Geometry g = a.geometry();
+  if (!a.ok()) return a.fault();
+  T* mean = a.span<T>(kMean, g.groups);
+  T* var = a.optional<T>(kVar, g.groups);
+  const auto* saved = reinterpret_cast<const Statistic*>(a.span<double>(kSaved, g.statistics() * 5));
+  const double* counts = a.span<double>(kCounts, g.batch);
+  a.role(kMean, Arguments::Role::kOut);
+  a.role(kVar, Arguments::Role::kOut);
+  if (!a.check_overlaps([](size_t, size_t) { return false; })) return a.fault();
+  if (g.statistics() == 0) return 0;
+  const FloatEnvironment environment;
+  update_running(g, saved, counts, a.number(kMomentum), mean, var);
+  return 0;
+}
+
 // The version of a call for the storage of its argument 1.
 using Typed = int (*)(Arguments&);
 template <Typed as_float, Typed as_double, Typed as_float16, Typed as_bfloat16>
@@ -236,6 +257,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"forward", SIMDNORM_CALL(forward_as)},
       {"backward", SIMDNORM_CALL(backward_as)},
       {"moments", SIMDNORM_CALL(moments_as)},
+      {"updateRunning", SIMDNORM_CALL(update_running_as)},
       {"merge", merge_states},
       {"isaName", isa_name},
       {"isaSupported", isa_supported},

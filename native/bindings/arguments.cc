@@ -119,8 +119,7 @@ T* Arguments::span(size_t argument, size_t length, size_t offset) {
 
 template <class T>
 T* Arguments::optional(size_t argument, size_t length) {
-  if (!ok()) return nullptr;
-  if (!given(argument)) return nullptr;
+  if (!ok() || !given(argument)) return nullptr;
   const View& v = view(argument);
   if (v.is_array && v.type == type_of<T>() && v.length != length) {
     fail(Fault::kLength, argument);

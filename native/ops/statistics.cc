@@ -197,13 +197,13 @@ Status all_moments(const Kernels<S>& k, const Geometry& g, const S* x, About abo
 }
 
 template <class T>
-void update_running(const Geometry& g, const Statistic* stats, double momentum, T* mean, T* var) {
-  const double n = static_cast<double>(g.count());
+void update_running(const Geometry& g, const Statistic* stats, const double* counts, double momentum, T* mean, T* var) {
   const double batch = static_cast<double>(g.batch);
   for (size_t c = 0; c < g.groups; c++) {
     double batch_mean = 0, batch_var = 0;
     for (size_t b = 0; b < g.batch; b++) {
       const Statistic& s = stats[b * g.groups + c];
+      const double n = counts ? counts[b] : static_cast<double>(g.count());
       batch_mean += (s.mean + s.rest) / s.scale;
       batch_var += s.var * (n / (n - 1)) / s.scale / s.scale;
     }
@@ -227,7 +227,7 @@ SIMDNORM_INSTANTIATE(Float16)
 SIMDNORM_INSTANTIATE(BFloat16)
 template Statistic statistic_of_running<float>(float, float, const Rule&);
 template Statistic statistic_of_running<double>(double, double, const Rule&);
-template void update_running<float>(const Geometry&, const Statistic*, double, float*, float*);
-template void update_running<double>(const Geometry&, const Statistic*, double, double*, double*);
+template void update_running<float>(const Geometry&, const Statistic*, const double*, double, float*, float*);
+template void update_running<double>(const Geometry&, const Statistic*, const double*, double, double*, double*);
 
 }  // namespace simdnorm
