@@ -4,9 +4,20 @@ export { BatchNorm1d, BatchNorm2d, BatchNorm3d, type BatchNormOptions } from './
 export { GroupNorm, type GroupNormOptions } from './layers/group-norm';
 export { InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, type InstanceNormOptions } from './layers/instance-norm';
 export { LayerNorm, type LayerNormOptions } from './layers/layer-norm';
+export {
+  LazyBatchNorm1d,
+  LazyBatchNorm2d,
+  LazyBatchNorm3d,
+  LazyInstanceNorm1d,
+  LazyInstanceNorm2d,
+  LazyInstanceNorm3d,
+} from './layers/lazy';
 export { RMSNorm, type RMSNormOptions } from './layers/rms-norm';
+export { convertSyncBatchNorm, SyncBatchNorm } from './layers/sync-batch-norm';
 export { Context, type BackwardOptions, type FloatDType, type ForwardOptions } from './layers/norm';
 export { Module, Sequential, type ModuleLike } from './module';
+export { StateDict } from './state-dict';
+export type { Count, LoadOptions, LoadResult, LoadScope, StateEntry, StateSource } from './state-dict';
 export { Parameter, Tensor, tensor } from './tensor';
 export type { DType, NestedArray, TensorData, TensorFields, TensorLike } from './tensor';
 export { isGradEnabled, noGrad } from './grad-mode';

@@ -6,8 +6,9 @@ import { TrackedNorm, type TrackedNormOptions } from './tracked-norm';
 
 export type BatchNormOptions = TrackedNormOptions;
 
-abstract class BatchNorm extends TrackedNorm {
-  protected abstract readonly ranks: readonly number[];
+export abstract class BatchNorm extends TrackedNorm {
+  /** null: any of at least 2. */
+  protected abstract readonly ranks: readonly number[] | null;
 
   constructor(numFeatures: number, options: BatchNormOptions = {}) {
     super(numFeatures, options, { affine: true, track: true });
@@ -20,8 +21,8 @@ abstract class BatchNorm extends TrackedNorm {
 
   protected override checkShape(shape: readonly number[]): void {
     const where = `${this.where}.forward`;
-    if (!this.ranks.includes(shape.length)) {
-      const expected = this.ranks.map((rank) => `${rank}D`).join(' or ');
+    if (this.ranks ? !this.ranks.includes(shape.length) : shape.length < 2) {
+      const expected = this.ranks?.map((rank) => `${rank}D`).join(' or ') ?? 'at least 2D';
       throw new RangeError(`${where}: expected ${expected} input (got ${shape.length}D input)`);
     }
     const [n, c, ...spatial] = shape as [number, number, ...number[]];
@@ -41,7 +42,7 @@ abstract class BatchNorm extends TrackedNorm {
   protected override plan(shape: readonly number[], channelsLast: boolean): Plan {
     const [n, c, ...spatial] = shape as [number, number, ...number[]];
     const useRunning = !this.#batchStatistics();
-    const update = this.training && this.runningMean !== null;
+    const update = this.training && this.trackRunningStats && this.runningMean !== null;
     const seen = checkSize(`${this.where}.forward`, 'numBatchesTracked', this.numBatchesTracked ?? 0) + 1;
     return {
       geometry: batchNorm({ n, c, s: elementsOf(spatial), channelsLast }),
@@ -55,7 +56,7 @@ abstract class BatchNorm extends TrackedNorm {
   }
 
   protected override commit(): void {
-    if (this.training && this.numBatchesTracked !== null) this.numBatchesTracked++;
+    if (this.training && this.trackRunningStats && this.numBatchesTracked !== null) this.numBatchesTracked++;
   }
 }
 

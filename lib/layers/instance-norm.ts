@@ -1,6 +1,7 @@
 import { formatShape } from '../internal/errors';
 import { batchNorm, instanceNorm } from '../internal/geometry';
 import { elementsOf } from '../tensor';
+import type { LoadScope } from '../state-dict';
 import type { Plan } from './norm';
 import { TrackedNorm, type TrackedNormOptions } from './tracked-norm';
 
@@ -15,6 +16,21 @@ abstract class InstanceNorm extends TrackedNorm {
 
   #inputStatistics(): boolean {
     return this.training || !this.trackRunningStats;
+  }
+
+  protected override beforeLoad(scope: LoadScope): void {
+    super.beforeLoad(scope);
+    const running = ['running_mean', 'running_var'].filter((name) => scope.has(name));
+    if (scope.version !== undefined || this.trackRunningStats || running.length === 0) return;
+    const klass = this.constructor.name;
+    scope.refuse(
+      `Unexpected running stats buffer(s) ${running.map((name) => `"${scope.prefix}${name}"`).join(' and ')} for ` +
+        `${klass} with track_running_stats=False. If state_dict is a checkpoint saved before 0.4.0, this may be ` +
+        `expected because ${klass} does not track running stats by default since 0.4.0. Please remove these keys from ` +
+        'state_dict. If the running stats are actually needed, instead set track_running_stats=True in ' +
+        `${klass} to enable them. See the documentation of ${klass} for details.`,
+    );
+    for (const name of running) scope.ignore(name);
   }
 
   protected override checkShape(shape: readonly number[]): void {
@@ -32,6 +48,12 @@ abstract class InstanceNorm extends TrackedNorm {
         `${where}: expected input's size at dim=1 to match num_features (${this.numFeatures}), but got: ${c}.`,
       );
     }
+    if (!this.#inputStatistics() && !(this.runningMean && this.runningVar)) {
+      throw new RangeError(
+        `${where}: Expected running_mean and running_var to be defined when use_input_stats is false: ` +
+          'trackRunningStats was set on a layer made without it',
+      );
+    }
     if (this.#inputStatistics() && elementsOf(spatial) === 1) {
       throw new RangeError(
         `${where}: Expected more than 1 spatial element when training, got input size ${formatShape(shape)}`,
@@ -43,15 +65,16 @@ abstract class InstanceNorm extends TrackedNorm {
     const [n, c, ...spatial] = shape as [number, number, ...number[]];
     const layout = { n, c, s: elementsOf(spatial), channelsLast };
     const useRunning = !this.#inputStatistics();
+    // momentum null leaves the running statistics as they are.
+    const update = this.trackRunningStats && this.momentum !== null;
     return {
       // By running statistics every instance is alike: that is BatchNorm's view.
       geometry: useRunning ? batchNorm(layout) : instanceNorm(layout),
       channelsLast,
       eps: this.eps,
       useRunning,
-      // momentum null leaves the running statistics as they are.
-      runningMean: useRunning || this.momentum !== null ? this.runningMean : null,
-      runningVar: useRunning || this.momentum !== null ? this.runningVar : null,
+      runningMean: useRunning || update ? this.runningMean : null,
+      runningVar: useRunning || update ? this.runningVar : null,
       momentum: this.momentum ?? 0,
     };
   }
