@@ -20,9 +20,12 @@ import { asTensor, Parameter, type DType, type Tensor, type TensorLike } from '.
  * what that needs only where `isGradEnabled()`.
  */
 export interface ModuleLike {
-  forward(input: Tensor, options?: { context?: unknown }): Tensor;
-  backward(gradOutput: Tensor, options?: { context?: unknown }): Tensor;
-  /** A place to keep one forward for its backward: lets the part stand several times in a `Sequential`. */
+  forward(input: Tensor): Tensor;
+  backward(gradOutput: Tensor): Tensor;
+  /**
+   * A place to keep one forward for its backward, where both take it as `{ context }`: lets the part stand several times
+   * in a `Sequential`.
+   */
   context?(): unknown;
   parameters?(): Parameter[];
   namedParameters?(): [string, Parameter][];
@@ -322,6 +325,8 @@ export abstract class Module implements ModuleLike {
   }
 }
 
+type Step = (x: Tensor, place?: { context: unknown }) => Tensor;
+
 /**
  * Parts one after the other; backward in reverse. A layer may stand in several places: each place keeps its own forward.
  * (A part that keeps its forward without `context()`, as another `Sequential` does, may stand in one place only.)
@@ -335,8 +340,8 @@ export abstract class Module implements ModuleLike {
  */
 export class Sequential extends Module {
   #parts: readonly ModuleLike[] = [];
-  /** By place: where a part that has several places keeps its forward. */
-  #places: readonly ({ context: unknown } | undefined)[] = [];
+  /** Arguments beside the tensor, by place: for a part that has several, where to keep its forward. */
+  #places: readonly [{ context: unknown }?][] = [];
 
   constructor(...parts: ModuleLike[]) {
     super();
@@ -355,7 +360,7 @@ export class Sequential extends Module {
   #arrange(parts: readonly ModuleLike[]): void {
     this.#parts = parts;
     this.#places = parts.map((part) =>
-      part.context && parts.indexOf(part) !== parts.lastIndexOf(part) ? { context: part.context() } : undefined,
+      part.context && parts.indexOf(part) !== parts.lastIndexOf(part) ? [{ context: part.context() }] : [],
     );
   }
 
@@ -379,19 +384,13 @@ export class Sequential extends Module {
 
   override forward(input: TensorLike): Tensor {
     return this.#parts.reduce(
-      (x, part, i) => {
-        const place = this.#places[i];
-        return place ? part.forward(x, place) : part.forward(x);
-      },
+      (x, part, i) => (part.forward as Step).call(part, x, ...this.#places[i]!),
       this.#tensor(input, 'forward', 'input'),
     );
   }
   override backward(gradOutput: TensorLike): Tensor {
     return this.#parts.reduceRight(
-      (dy, part, i) => {
-        const place = this.#places[i];
-        return place ? part.backward(dy, place) : part.backward(dy);
-      },
+      (dy, part, i) => (part.backward as Step).call(part, dy, ...this.#places[i]!),
       this.#tensor(gradOutput, 'backward', 'grad_output'),
     );
   }

@@ -70,6 +70,21 @@ export function entriesOf(state: unknown, where: string): Map<string, unknown> {
   return new Map(Object.entries(state));
 }
 
+function read(key: string, value: unknown): Tensor | string {
+  if (typeof value === 'number') return tensor(value, undefined, { dtype: 'float64' });
+  if (typeof value !== 'object' || value === null) {
+    return `expected torch.Tensor or Tensor-like object from checkpoint but received ${describe(value)}`;
+  }
+  if (value instanceof Tensor && isUninitialized(value)) return value;
+  try {
+    const found = asTensor(value, 'state_dict', key, 'float64');
+    found.checkExtent('state_dict', key);
+    return found;
+  } catch (error) {
+    return `an exception occurred : ${text(error)}.`;
+  }
+}
+
 const isData = (value: object): boolean => ArrayBuffer.isView(value) || value instanceof Tensor;
 
 /**
@@ -77,7 +92,8 @@ const isData = (value: object): boolean => ArrayBuffer.isView(value) || value in
  * error leaves every tensor as it was.
  */
 export class Loading {
-  readonly entries: ReadonlyMap<string, unknown>;
+  /** By key, the tensor, or why there is none. All are read first, and once: a getter may run anything. */
+  readonly entries: ReadonlyMap<string, Tensor | string>;
   readonly missing: string[] = [];
   readonly unexpected: string[] = [];
   readonly lines: string[] = [];
@@ -87,37 +103,15 @@ export class Loading {
   readonly attempts: (() => void)[] = [];
   readonly undos: (() => void)[] = [];
   readonly #versions: ReadonlyMap<string, { version?: number }>;
-  readonly #read = new Map<string, Tensor | string>();
 
   constructor(state: unknown, where: string) {
-    this.entries = entriesOf(state, where);
+    this.entries = new Map([...entriesOf(state, where)].map(([key, value]) => [key, read(key, value)]));
     const metadata = types.isMap(state) ? (state as Partial<StateDict>).metadata : undefined;
     this.#versions = types.isMap(metadata) ? (metadata as ReadonlyMap<string, { version?: number }>) : new Map();
   }
 
   scope(prefix: string): LoadScope {
     return new LoadScope(this, prefix, this.#versions.get(prefix.slice(0, -1))?.version);
-  }
-
-  /** The tensor under a key, or why there is none; read once, because a getter may answer differently the next time. */
-  read(key: string): Tensor | string {
-    const known = this.#read.get(key);
-    if (known !== undefined) return known;
-    const value = this.entries.get(key);
-    let found: Tensor | string;
-    if (typeof value === 'number') found = tensor(value, undefined, { dtype: 'float64' });
-    else if (typeof value !== 'object' || value === null) {
-      found = `expected torch.Tensor or Tensor-like object from checkpoint but received ${describe(value)}`;
-    } else {
-      try {
-        found = asTensor(value, 'state_dict', key, 'float64');
-        found.checkExtent('state_dict', key);
-      } catch (error) {
-        found = `an exception occurred : ${text(error)}.`;
-      }
-    }
-    this.#read.set(key, found);
-    return found;
   }
 
   /** Writes everything, or throws what was found. */
@@ -177,8 +171,8 @@ export class LoadScope {
   /** The shape of the tensor given under a name, where it is one. */
   shapeOf(name: string): readonly number[] | undefined {
     if (!this.has(name)) return undefined;
-    const found = this.#loading.read(this.prefix + name);
-    return typeof found === 'string' ? undefined : found.shape;
+    const found = this.#loading.entries.get(this.prefix + name)!;
+    return typeof found === 'string' || isUninitialized(found) ? undefined : found.shape;
   }
   /** What is to happen with all the writing, and what undoes what was prepared for it. */
   afterwards(commit: () => void, undo: () => void): void {
@@ -186,73 +180,86 @@ export class LoadScope {
     this.#loading.undos.push(undo);
   }
 
-  /** Plans the loading of an entry. */
+  /**
+   * Plans the loading of an entry.
+   * @internal
+   */
   load(name: string, into: Tensor | Count): void {
-    const value = this.#loading.entries.get(this.prefix + name);
-    if (into instanceof Tensor && isUninitialized(into) && value instanceof Tensor && isUninitialized(value)) return;
-    const source = this.take(name, () => (into instanceof Tensor ? into.shape : []));
-    if (!source) return;
-    try {
+    this.#take(name, into instanceof Tensor ? into : scalar, (source) => {
+      const { commits } = this.#loading;
       if (into instanceof Tensor) {
         into.checkExtent('the current model', name);
         const elements = elementsAs(source, into.dtype);
-        this.#loading.commits.push(() => write(into, elements));
-      } else {
-        const count = numbersOf(source)[0]!;
-        if (!Number.isSafeInteger(count) || count < 0) {
-          throw new RangeError(`it must be a whole number from 0 to 2^53 - 1, but got ${count}`);
-        }
-        this.#loading.commits.push(() => into.set(count));
+        commits.push(() => write(into, elements));
+        return;
       }
-    } catch (error) {
-      this.refuse(`While copying the parameter named "${this.prefix}${name}", an exception occurred : ${text(error)}.`);
-    }
+      const count = numbersOf(source)[0]!;
+      if (!Number.isSafeInteger(count) || count < 0) {
+        throw new RangeError(`it must be a whole number from 0 to 2^53 - 1, but got ${count}`);
+      }
+      commits.push(() => into.set(count));
+    });
   }
 
-  /** The tensor given under a name if it has the shape; otherwise says why not. */
-  take(name: string, shape: () => readonly number[]): Tensor | undefined {
+  /** Plans something with the tensor given under a name if it has the shape of another; otherwise says why not. */
+  #take(name: string, like: Tensor | typeof scalar, plan: (source: Tensor) => void): void {
     const key = this.prefix + name;
-    if (!this.has(name)) {
+    const found = this.has(name) ? this.#loading.entries.get(key)! : undefined;
+    if (found === undefined) {
       if (!this.#mayLack.has(name)) this.#loading.missing.push(key);
-      return undefined;
+      return;
     }
-    const found = this.#loading.read(key);
     if (typeof found === 'string') {
       this.refuse(`While copying the parameter named "${key}", ${found}`);
-      return undefined;
+      return;
     }
-    const [came, needed] = [found.shape, shape()];
-    // As torch: one element of shape [1] is taken for a scalar, as the earliest files have it.
-    const scalar = needed.length === 0 && came.length === 1 && came[0] === 1;
-    if (scalar || formatShape(came) === formatShape(needed)) return found;
-    this.refuse(
-      `size mismatch for ${key}: copying a param with shape torch.Size(${formatShape(came)}) from checkpoint, ` +
-        `the shape in current model is torch.Size(${formatShape(needed)}).`,
-    );
-    return undefined;
+    // What is lazy may be loaded into what is lazy: there is nothing to copy.
+    if (isUninitialized(found) && like instanceof Tensor && isUninitialized(like)) return;
+    try {
+      const [came, needed] = [found.shape, like.shape];
+      // As torch: one element of shape [1] is taken for a scalar, as the earliest files have it.
+      const single = needed.length === 0 && came.length === 1 && came[0] === 1;
+      if (single || formatShape(came) === formatShape(needed)) plan(found);
+      else {
+        this.refuse(
+          `size mismatch for ${key}: copying a param with shape torch.Size(${formatShape(came)}) from checkpoint, ` +
+            `the shape in current model is torch.Size(${formatShape(needed)}).`,
+        );
+      }
+    } catch (error) {
+      this.refuse(`While copying the parameter named "${key}", an exception occurred : ${text(error)}.`);
+    }
   }
 
-  /** Every entry that is not known is an unexpected key. */
+  /**
+   * Every entry that is not known is an unexpected key.
+   * @internal
+   */
   expectOnly(known: (name: string) => boolean): void {
     for (const [name, key] of this.#names) if (!known(name)) this.#loading.unexpected.push(key);
   }
 
-  /** Plans the loading of exactly these entries. */
+  /**
+   * Plans the loading of exactly these entries.
+   * @internal
+   */
   loadAll(entries: StateEntry[]): void {
     for (const [name, into] of entries) this.load(name, into);
     const names = new Set(entries.map(([name]) => name));
     this.expectOnly((name) => names.has(name));
   }
 
-  /** Plans the loading of a part that keeps its state its own way; if a later one fails, it gets its old state back. */
+  /**
+   * Plans the loading of a part that keeps its state its own way; if a later one fails, it gets its old state back.
+   * @internal
+   */
   delegate(part: { load(state: Map<string, Tensor>): unknown; state: ReadonlyMap<string, unknown> }): void {
     const given = new StateDict();
     const before = new StateDict();
     for (const [name, value] of part.state) {
       const own = typeof value === 'number' ? tensor(value) : asTensor(value, 'stateDict', name, 'float64');
       before.set(name, own.copy());
-      const source = this.take(name, () => own.shape);
-      if (source) given.set(name, source);
+      this.#take(name, own, (source) => given.set(name, source));
     }
     this.expectOnly((name) => part.state.has(name));
     this.#loading.attempts.push(() => {
@@ -262,6 +269,7 @@ export class LoadScope {
   }
 }
 
+const scalar = { shape: [] as readonly number[] };
 const text = (error: unknown): string => (error as Error).message;
 
 /** Every element as a number, in row-major order, of any dtype: the one place where loading reads elements as numbers. */

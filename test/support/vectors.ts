@@ -53,6 +53,20 @@ export interface Case {
   input_shape?: number[];
   error?: string;
   then?: string;
+  /** Of errors in loading: shapes by key. */
+  entries?: Record<string, number[]>;
+  strict?: boolean;
+  /** Of saved states. */
+  file?: string;
+  modules?: SavedModule[];
+}
+export interface SavedModule {
+  prefix: string;
+  module: string;
+  options: Record<string, unknown>;
+  input: string;
+  expect: { output: Entry };
+  state: Record<string, string | number>;
 }
 interface Generator {
   seed: number;
@@ -80,17 +94,48 @@ export function readCases(): Case[] {
 
 type Header = Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }>;
 
-function readFile(test: Case): { header: Header; bytes: Buffer } {
-  const file = readFileSync(join(vectorsRoot, test.source, test.tensors!));
+function readFile(source: string, name: string): { header: Header; bytes: Buffer } {
+  const file = readFileSync(join(vectorsRoot, source, name));
   const end = 8 + Number(file.readBigUInt64LE(0));
   const header = JSON.parse(file.toString('utf8', 8, end)) as Header;
   delete header.__metadata__;
   return { header, bytes: file.subarray(end) };
 }
 
+/** The tensors of a file as they are stored; half precision, which no typed array holds everywhere, as float32. */
+export function readStored(
+  source: string,
+  file: string,
+): Map<string, { shape: number[]; data: Float32Array | Float64Array | Int32Array | BigInt64Array }> {
+  const { header, bytes: all } = readFile(source, file);
+  return new Map(
+    Object.entries(header).map(([name, { dtype, shape, data_offsets }]) => {
+      const bytes = new Uint8Array(all.subarray(...data_offsets)).buffer;
+      const read = {
+        F32: () => new Float32Array(bytes),
+        F64: () => new Float64Array(bytes),
+        F16: () => Float32Array.from(new Uint16Array(bytes), float16),
+        BF16: () => new Float32Array(Uint32Array.from(new Uint16Array(bytes), (bits) => bits << 16).buffer),
+        I32: () => new Int32Array(bytes),
+        I64: () => new BigInt64Array(bytes),
+      }[dtype]!;
+      return [name, { shape, data: read() }];
+    }),
+  );
+}
+
+/** The value of the bits of an IEEE half. */
+function float16(bits: number): number {
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  const sign = bits >> 15 ? -1 : 1;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25));
+}
+
 /** The shapes alone. */
 export function readShapes(test: Case): Map<string, number[]> {
-  const stored = test.tensors ? Object.entries(readFile(test).header) : [];
+  const stored = test.tensors ? Object.entries(readFile(test.source, test.tensors).header) : [];
   return new Map([...stored, ...Object.entries(test.generated ?? {})].map(([name, { shape }]) => [name, shape]));
 }
 
@@ -98,16 +143,8 @@ export function readShapes(test: Case): Map<string, number[]> {
 export function readTensors(test: Case): Map<string, Data> {
   const found = new Map<string, Data>();
   if (test.tensors) {
-    const { header, bytes: all } = readFile(test);
-    for (const [name, { dtype, shape, data_offsets }] of Object.entries(header)) {
-      const bytes = new Uint8Array(all.subarray(...data_offsets)).buffer;
-      const read: Record<string, () => Float64Array> = {
-        F32: () => Float64Array.from(new Float32Array(bytes)),
-        F64: () => new Float64Array(bytes),
-        I32: () => Float64Array.from(new Int32Array(bytes)),
-        I64: () => Float64Array.from(new BigInt64Array(bytes), Number),
-      };
-      found.set(name, { shape, values: read[dtype]!() });
+    for (const [name, { shape, data }] of readStored(test.source, test.tensors)) {
+      found.set(name, { shape, values: Float64Array.from(data as Float32Array, Number) });
     }
   }
   for (const [name, { gen, shape }] of Object.entries(test.generated ?? {})) found.set(name, generate(gen, shape));
