@@ -2,10 +2,10 @@
 
 import { checkBoolean, checkOptions, describe, StateError } from './internal/errors';
 import {
-  entriesOf,
   Loading,
   saved,
   StateDict,
+  tensorsOf,
   type LoadOptions,
   type LoadResult,
   type LoadScope,
@@ -35,7 +35,10 @@ export interface ModuleLike {
   zeroGrad?(): unknown;
   /** Its state by name, where that is more than its parameters; needs `loadStateDict` beside it. */
   stateDict?(): StateSource;
-  /** Is given exactly the names and shapes of `stateDict()`, or fewer where loading is not strict. */
+  /**
+   * Is given names and shapes of `stateDict()`: all of them, or fewer where loading is not strict. If it throws, the part
+   * must be as before.
+   */
   loadStateDict?(state: Map<string, Tensor>): unknown;
 }
 
@@ -49,9 +52,9 @@ function namedParametersOf(part: ModuleLike): [string, Parameter][] {
 }
 
 /** The state of a part that is no `Module`, if it keeps it its own way. */
-function ownWay(part: ModuleLike): { state: Map<string, unknown>; load(state: Map<string, Tensor>): unknown } | null {
+function ownWay(part: ModuleLike): { state: Map<string, Tensor>; load(state: Map<string, Tensor>): unknown } | null {
   if (!part.stateDict || !part.loadStateDict) return null;
-  return { state: entriesOf(part.stateDict(), 'stateDict'), load: (state) => part.loadStateDict!(state) };
+  return { state: tensorsOf(part.stateDict(), 'stateDict'), load: (state) => part.loadStateDict!(state) };
 }
 
 /**
@@ -253,8 +256,8 @@ export abstract class Module implements ModuleLike {
       const below = `${prefix}${key}.`;
       if (part instanceof Module) part.#save(into, below);
       else {
-        const state = ownWay(part)?.state ?? new Map<string, unknown>(namedParametersOf(part));
-        for (const [name, value] of state) into.set(below + name, saved(asTensor(value, 'stateDict', name, 'float64')));
+        const state = ownWay(part)?.state ?? namedParametersOf(part);
+        for (const [name, value] of state) into.set(below + name, saved(value));
       }
     }
   }

@@ -53,7 +53,7 @@ export function saved(value: Tensor | Count): Tensor {
 }
 
 /** The entries of whatever serves as a state dict. */
-export function entriesOf(state: unknown, where: string): Map<string, unknown> {
+function entriesOf(state: unknown, where: string): Map<string, unknown> {
   if (types.isMap(state)) {
     const entries = new Map<string, unknown>();
     for (const [key, value] of state as Map<unknown, unknown>) {
@@ -70,16 +70,24 @@ export function entriesOf(state: unknown, where: string): Map<string, unknown> {
   return new Map(Object.entries(state));
 }
 
-function read(key: string, value: unknown): Tensor | string {
+/** The tensors of a part that keeps its state its own way. */
+export function tensorsOf(state: unknown, where: string): Map<string, Tensor> {
+  return new Map([...entriesOf(state, where)].map(([name, value]) => [name, entryOf(name, value, where)]));
+}
+
+function entryOf(name: string, value: unknown, where: string): Tensor {
   if (typeof value === 'number') return tensor(value, undefined, { dtype: 'float64' });
-  if (typeof value !== 'object' || value === null) {
+  const found = asTensor(value, where, name, 'float64');
+  if (!isUninitialized(found)) found.checkExtent(where, name);
+  return found;
+}
+
+function read(key: string, value: unknown): Tensor | string {
+  if (typeof value !== 'number' && (typeof value !== 'object' || value === null)) {
     return `expected torch.Tensor or Tensor-like object from checkpoint but received ${describe(value)}`;
   }
-  if (value instanceof Tensor && isUninitialized(value)) return value;
   try {
-    const found = asTensor(value, 'state_dict', key, 'float64');
-    found.checkExtent('state_dict', key);
-    return found;
+    return entryOf(key, value, 'state_dict');
   } catch (error) {
     return `an exception occurred : ${text(error)}.`;
   }
@@ -131,7 +139,13 @@ export class Loading {
   }
 
   undo(): void {
-    for (const undo of this.undos.reverse()) undo();
+    for (const undo of this.undos.reverse()) {
+      try {
+        undo();
+      } catch {
+        // A part that is not ours refuses its own old state: the error that brought us here is the one to report.
+      }
+    }
   }
 }
 
@@ -253,18 +267,17 @@ export class LoadScope {
    * Plans the loading of a part that keeps its state its own way; if a later one fails, it gets its old state back.
    * @internal
    */
-  delegate(part: { load(state: Map<string, Tensor>): unknown; state: ReadonlyMap<string, unknown> }): void {
+  delegate(part: { load(state: Map<string, Tensor>): unknown; state: ReadonlyMap<string, Tensor> }): void {
     const given = new StateDict();
     const before = new StateDict();
-    for (const [name, value] of part.state) {
-      const own = typeof value === 'number' ? tensor(value) : asTensor(value, 'stateDict', name, 'float64');
+    for (const [name, own] of part.state) {
       before.set(name, own.copy());
       this.#take(name, own, (source) => given.set(name, source));
     }
     this.expectOnly((name) => part.state.has(name));
     this.#loading.attempts.push(() => {
-      this.#loading.undos.push(() => void part.load(before));
       part.load(given);
+      this.#loading.undos.push(() => void part.load(before));
     });
   }
 }
