@@ -98,7 +98,8 @@ abstract class InstanceNorm extends TrackedNorm {
  *
  * *Matches* torch.nn.InstanceNorm1d, with `momentum: null` leaving the running statistics as they are and
  * `numBatchesTracked` never counting. Differences: a wrong number of channels is an error without affine too, where
- * torch warns; unbatched input is not taken yet; an empty batch leaves the running statistics alone, where torch writes NaN.
+ * torch warns; unbatched input is not taken yet; an empty batch leaves the running statistics alone, where torch writes NaN;
+ * `trackRunningStats` set to false on a live layer stops them, where torch moves them on, in evaluation too.
  *
  * *Reference*: Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022
  *
