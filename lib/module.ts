@@ -237,7 +237,8 @@ export abstract class Module implements ModuleLike {
    * The parameters and running statistics of this module and its parts, under torch's dotted keys and in torch's order:
    * weight, bias, running_mean, running_var, num_batches_tracked. The tensors share memory with the layers.
    *
-   * A part that is no `Module` takes part by `stateDict` and `loadStateDict`, or else by its parameters.
+   * A part that is no `Module` takes part by `stateDict` and `loadStateDict`, or else by its parameters. A `Module` takes
+   * part by `ownState`: overriding this one would not reach it as a part.
    *
    * @see torch.nn.Module.state_dict
    * @example
@@ -296,7 +297,7 @@ export abstract class Module implements ModuleLike {
     const own = this.ownState();
     const parts = this.namedChildren();
     for (const [name, value] of own) scope.load(name, value);
-    const names = new Set([...own, ...parts.map(([key]) => [`${key}.`] as const)].map(([name]) => name));
+    const names = new Set([...own.map(([name]) => name), ...parts.map(([key]) => `${key}.`)]);
     scope.expectOnly((name) => names.has(name) || names.has(name.slice(0, name.indexOf('.') + 1)));
     for (const [key, part] of parts) {
       const below = `${prefix}${key}.`;
