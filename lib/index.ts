@@ -17,7 +17,7 @@ export { convertSyncBatchNorm, SyncBatchNorm } from './layers/sync-batch-norm';
 export { Context, type BackwardOptions, type FloatDType, type ForwardOptions } from './layers/norm';
 export { Module, Sequential, type ModuleLike } from './module';
 export { StateDict } from './state-dict';
-export type { Count, LoadOptions, LoadResult, LoadScope, StateEntry, StateSource } from './state-dict';
+export type { StateCount, LoadOptions, LoadResult, LoadScope, StateEntry, StateSource } from './state-dict';
 export { Parameter, Tensor, tensor } from './tensor';
 export type { DType, NestedArray, TensorData, TensorFields, TensorLike } from './tensor';
 export { isGradEnabled, noGrad } from './grad-mode';

@@ -61,16 +61,21 @@ function ownWay(part: ModuleLike): { state: Map<string, Tensor>; load(state: Map
  * The base of every layer and network. A subclass provides `forward` and `backward`. Its public fields are looked at as
  * torch looks at attributes, in the order of their assignment: a `Parameter` is a parameter, and whatever has forward and
  * backward is a part, both under the field's name. (Not what stands in an array: put it in a `Sequential`. Not private
- * `#fields`.) What a layer keeps beside its parameters it names in `ownState`.
+ * `#fields`: the place for a reference to a parent.) What a layer keeps beside its parameters it names in `ownState`.
  *
  * @see torch.nn.Module
  * @example
- * class Residual extends Module {
- *   norm = new LayerNorm(64);
- *   forward(x: Tensor): Tensor { return add(x, this.norm.forward(x)); }
- *   backward(dy: Tensor): Tensor { return add(dy, this.norm.backward(dy)); }
+ * class Net extends Module {
+ *   first = new LayerNorm(64);
+ *   second = new RMSNorm(64);
+ *   override forward(x: TensorLike): Tensor {
+ *     return this.second.forward(this.first.forward(x));
+ *   }
+ *   override backward(dy: TensorLike): Tensor {
+ *     return this.first.backward(this.second.backward(dy));
+ *   }
  * }
- * new Residual().stateDict().keys(); // norm.weight, norm.bias
+ * new Net().stateDict().keys(); // first.weight, first.bias, second.weight
  */
 export abstract class Module implements ModuleLike {
   #training = true;
@@ -276,6 +281,9 @@ export abstract class Module implements ModuleLike {
    *
    * *Matches* torch.nn.Module.load_state_dict. Differences: all or nothing, where torch copies what fits and then throws;
    * `num_batches_tracked` must be a whole number, of any dtype.
+   *
+   * @example
+   * const { missingKeys } = net.loadStateDict({ '0.weight': [1, 2, 3] }, { strict: false });
    */
   loadStateDict(state: StateSource, options: LoadOptions = {}): LoadResult {
     const where = `${this.constructor.name}.loadStateDict`;

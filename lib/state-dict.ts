@@ -36,16 +36,16 @@ export interface LoadResult {
 }
 
 /** A whole number that a layer counts and torch keeps as an int64 tensor of shape []. */
-export interface Count {
+export interface StateCount {
   get(): number;
   set(value: number): void;
 }
 
 /** A part of a layer's own state: a tensor that is saved as it lies and loaded into, or a count. */
-export type StateEntry = [name: string, value: Tensor | Count];
+export type StateEntry = [name: string, value: Tensor | StateCount];
 
 /** The tensor that stands for an entry in a state dict. */
-export function saved(value: Tensor | Count): Tensor {
+export function saved(value: Tensor | StateCount): Tensor {
   if (!(value instanceof Tensor)) return new Tensor(BigInt64Array.of(BigInt(value.get())), []);
   if (isUninitialized(value)) return value;
   const { data, shape, strides, offset } = value;
@@ -198,7 +198,7 @@ export class LoadScope {
    * Plans the loading of an entry.
    * @internal
    */
-  load(name: string, into: Tensor | Count): void {
+  load(name: string, into: Tensor | StateCount): void {
     this.#take(name, into instanceof Tensor ? into : scalar, (source) => {
       const { commits } = this.#loading;
       if (into instanceof Tensor) {

@@ -4,7 +4,7 @@ import { BatchNorm } from './batch-norm';
 import { isLazy } from './lazy';
 
 /**
- * Normalizes each channel over the batches of a whole group of processes and all other dimensions.
+ * BatchNorm of any rank, for processes that normalize together; a process by itself is a group of one.
  *
  * y = (x - mean) / sqrt(var + eps) * weight + bias, with the biased variance; `runningVar` takes the unbiased one.
  *
@@ -12,11 +12,11 @@ import { isLazy } from './lazy';
  *
  * *Options*: as `BatchNorm1d`.
  *
- * *Train and eval*: as `BatchNorm1d`. A process by itself is a group of one, and then this is BatchNorm of any rank.
+ * *Train and eval*: as `BatchNorm1d`.
  *
  * *Throws* as `BatchNorm1d`; RangeError for no channels.
  *
- * *Matches* torch.nn.SyncBatchNorm.
+ * *Matches* torch.nn.SyncBatchNorm where no process group is initialized: there are none here yet.
  *
  * @example
  * const bn = new SyncBatchNorm(64);
