@@ -19,10 +19,10 @@ export function isLazy(layer: object): boolean {
 }
 
 /** The lazy form of a layer; `axis` says where an input of some rank has its channels. */
-function lazy<T extends TrackedNorm>(
-  Plain: new (numFeatures: number, options?: TrackedNormOptions) => T,
+function lazy<T extends TrackedNorm, Options extends TrackedNormOptions>(
+  Plain: new (numFeatures: number, options?: Options) => T,
   axis: (rank: number) => number,
-): new (options?: TrackedNormOptions) => T {
+): new (options?: Options) => T {
   // TypeScript asks this signature of what a class expression extends.
   // eslint-disable-next-line @typescript-eslint/no-explicit-any
   const Base = Plain as unknown as new (...args: any[]) => TrackedNorm;
@@ -92,7 +92,7 @@ function lazy<T extends TrackedNorm>(
     }
   }
   lazies.push(Lazy);
-  return Lazy as unknown as new (options?: TrackedNormOptions) => T;
+  return Lazy as unknown as new (options?: Options) => T;
 }
 
 const withDefaults = ({
