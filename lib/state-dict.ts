@@ -77,13 +77,14 @@ export function tensorsOf(state: unknown, where: string): Map<string, Tensor> {
 
 function entryOf(name: string, value: unknown, where: string): Tensor {
   if (typeof value === 'number') return tensor(value, undefined, { dtype: 'float64' });
+  if (typeof value === 'bigint') return tensor(value as never, undefined, { dtype: 'int64' });
   const found = asTensor(value, where, name, 'float64');
   if (!isUninitialized(found)) found.checkExtent(where, name);
   return found;
 }
 
 function read(key: string, value: unknown): Tensor | string {
-  if (typeof value !== 'number' && (typeof value !== 'object' || value === null)) {
+  if (value === null || !['object', 'number', 'bigint'].includes(typeof value)) {
     return `expected torch.Tensor or Tensor-like object from checkpoint but received ${describe(value)}`;
   }
   try {

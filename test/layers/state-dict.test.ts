@@ -192,6 +192,7 @@ describe('loadStateDict', () => {
     ['int64 of shape [1]', tensor(BigInt64Array.of(7n), [1])],
     ['a whole float', tensor(new Float32Array([7]), [])],
     ['a number', 7],
+    ['a bigint', 7n as never],
   ])('the count may be %s', (_, count) => {
     const bn = new BatchNorm1d(1, { affine: false });
     bn.loadStateDict({ running_mean: [0], running_var: [1], num_batches_tracked: count });
