@@ -296,7 +296,7 @@ function numbersOf(x: Tensor): Float64Array {
 function elementsAs(x: Tensor, dtype: DType): TensorData {
   if (x.dtype === dtype) return x.copy().data;
   const numbers = numbersOf(x);
-  if (dtype === 'int64') return BigInt64Array.from(Array.from(numbers, BigInt));
+  if (dtype === 'int64') return BigInt64Array.from(Array.from(numbers, (v) => BigInt(Math.trunc(v))));
   const out = allocate(dtype, numbers.length) as Float64Array;
   out.set(numbers);
   return out;

@@ -473,8 +473,8 @@ describe('what is no layer of ours', () => {
       [2n ** 60n, -1n],
       [1, 0],
     ]);
-    part.loadStateDict({ weight: [1], ids: [3, 4], mask: [1, 0] });
-    expect(part.ids.toArray()).toEqual([3n, 4n]);
-    expect(messageOf(() => part.loadStateDict({ weight: [1], ids: [3, 4.5], mask: [1, 0] }))).toMatch(/"ids", an exc/);
+    part.loadStateDict({ weight: [1], ids: [3, -4.5], mask: [1, 0] });
+    expect(part.ids.toArray()).toEqual([3n, -4n]);
+    expect(messageOf(() => part.loadStateDict({ weight: [1], ids: [3, NaN], mask: [1, 0] }))).toMatch(/"ids", an exc/);
   });
 });
