@@ -4,11 +4,22 @@ export { BatchNorm1d, BatchNorm2d, BatchNorm3d, type BatchNormOptions } from './
 export { GroupNorm, type GroupNormOptions } from './layers/group-norm';
 export { InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, type InstanceNormOptions } from './layers/instance-norm';
 export { LayerNorm, type LayerNormOptions } from './layers/layer-norm';
+export {
+  LazyBatchNorm1d,
+  LazyBatchNorm2d,
+  LazyBatchNorm3d,
+  LazyInstanceNorm1d,
+  LazyInstanceNorm2d,
+  LazyInstanceNorm3d,
+} from './layers/lazy';
 export { RMSNorm, type RMSNormOptions } from './layers/rms-norm';
+export { convertSyncBatchNorm, SyncBatchNorm } from './layers/sync-batch-norm';
 export { Context, type BackwardOptions, type FloatDType, type ForwardOptions } from './layers/norm';
 export type { NonFinite } from './layers/tracked-norm';
 export type { MaskOptions, NestedMask } from './internal/mask';
 export { Module, Sequential, type ModuleLike } from './module';
+export { StateDict } from './state-dict';
+export type { StateCount, LoadOptions, LoadResult, LoadScope, StateEntry, StateSource } from './state-dict';
 export { Parameter, Tensor, tensor } from './tensor';
 export type { DType, NestedArray, TensorData, TensorFields, TensorLike } from './tensor';
 export { isGradEnabled, noGrad } from './grad-mode';

@@ -14,8 +14,9 @@ export interface BatchNormOptions extends TrackedNormOptions {
   singleValue?: 'throw' | 'runningStats' | undefined;
 }
 
-abstract class BatchNorm extends TrackedNorm {
-  protected abstract readonly ranks: readonly number[];
+export abstract class BatchNorm extends TrackedNorm {
+  /** null: any of at least 2. */
+  protected abstract readonly ranks: readonly number[] | null;
   readonly singleValue: 'throw' | 'runningStats';
 
   constructor(numFeatures: number, options: BatchNormOptions = {}) {
@@ -31,8 +32,8 @@ abstract class BatchNorm extends TrackedNorm {
 
   protected override read(x: Tensor, where: string): Reading {
     const rank = x.shape.length;
-    if (!this.ranks.includes(rank)) {
-      const expected = this.ranks.map((r) => `${r}D`).join(' or ');
+    if (this.ranks ? !this.ranks.includes(rank) : rank < 2) {
+      const expected = this.ranks?.map((r) => `${r}D`).join(' or ') ?? 'at least 2D';
       throw new RangeError(`${where}: expected ${expected} input (got ${rank}D input)`);
     }
     return readChannels(x);
@@ -42,7 +43,7 @@ abstract class BatchNorm extends TrackedNorm {
     const seen = checkSize(where, 'numBatchesTracked', this.numBatchesTracked ?? 0) + 1;
     const plan = batchNorm(where, x, this, this.#batchStatistics(x), this.momentum ?? 1 / seen, this.eps);
     this.checkFeatures(x.c, where);
-    return plan;
+    return this.tracked(plan);
   }
 
   protected override pack(x: Reading, where: string, options: MaskOptions): Packing {
@@ -62,14 +63,13 @@ abstract class BatchNorm extends TrackedNorm {
  * *Shape*: (N, C) or (N, C, L), and the same out. Statistics of each of the C = `numFeatures` channels over the rest.
  *
  * *Options*: `eps` (1e-5), `momentum` (0.1, or null for the average of all batches), `affine` (true), `bias` (true),
- * `trackRunningStats` (true), `nonFinite` ('propagate'), `singleValue` ('throw'), `dtype` ('float32').
+ * `trackRunningStats` (true), `dtype` ('float32').
  *
  * *Train and eval*: in training by the batch's own statistics, which move the running ones; in evaluation by the
  * running ones, or by the batch's where `trackRunningStats` is false.
  *
- * *Throws* RangeError for another rank or number of channels, for one value per channel in training (unless
- * `singleValue: 'runningStats'`), and for eps that is not positive in training; TypeError for another dtype; StateError
- * for what `nonFinite: 'throw'` refuses. The layer is then exactly as before.
+ * *Throws* RangeError for another rank or number of channels, for one value per channel in training, and for eps that
+ * is not positive in training; TypeError for another dtype. The layer is then exactly as before.
  *
  * *Matches* torch.nn.BatchNorm1d. Differences: a forward that throws does not count as a batch; an input with another
  * number of channels is refused without affine and running statistics too; the mean is kept to twice the precision.

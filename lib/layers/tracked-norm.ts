@@ -2,7 +2,8 @@
 
 import { Flag } from '../internal/addon';
 import { updateRunning, type Plan, type Saved } from '../internal/call';
-import { checkOptions, checkNumber, checkSize, StateError } from '../internal/errors';
+import { checkBoolean, checkOptions, checkNumber, checkSize, StateError } from '../internal/errors';
+import type { LoadScope, StateEntry } from '../state-dict';
 import { allocate, Tensor, type Parameter } from '../tensor';
 import { makeParameter, Norm, python, readOption, type FloatDType, type NormOptions } from './norm';
 
@@ -30,10 +31,7 @@ export interface TrackedNormOptions extends NormOptions {
 
 export abstract class TrackedNorm extends Norm {
   readonly numFeatures: number;
-  readonly eps: number;
-  readonly momentum: number | null;
   readonly affine: boolean;
-  readonly trackRunningStats: boolean;
   readonly nonFinite: NonFinite;
   /** Shape (numFeatures), ones at first; null without `affine`. */
   readonly weight: Parameter | null;
@@ -45,6 +43,9 @@ export abstract class TrackedNorm extends Norm {
   readonly runningVar: Tensor | null;
   /** Batches seen in training mode (BatchNorm only); null without `trackRunningStats`. */
   numBatchesTracked: number | null;
+  #eps!: number;
+  #momentum!: number | null;
+  #trackRunningStats!: boolean;
 
   protected override readonly judges: boolean;
 
@@ -60,7 +61,7 @@ export abstract class TrackedNorm extends Norm {
     this.numFeatures = checkSize(where, 'numFeatures', numFeatures);
     this.eps = readOption.number(where, 'eps', options.eps, 1e-5);
     const { momentum = 0.1 } = options;
-    this.momentum = momentum === null ? null : checkNumber(where, 'momentum', momentum);
+    this.momentum = momentum;
     this.affine = readOption.boolean(where, 'affine', options.affine, defaults.affine);
     const bias = readOption.boolean(where, 'bias', options.bias, true);
     this.trackRunningStats = readOption.boolean(where, 'trackRunningStats', options.trackRunningStats, defaults.track);
@@ -76,6 +77,53 @@ export abstract class TrackedNorm extends Norm {
     this.numBatchesTracked = this.trackRunningStats ? 0 : null;
   }
 
+  /** Added to the variance under the root. May be set at any time. */
+  get eps(): number {
+    return this.#eps;
+  }
+  set eps(value: number) {
+    this.#eps = checkNumber(this.where, 'eps', value);
+  }
+
+  /** The share of each batch in the running statistics, or null. May be set at any time. */
+  get momentum(): number | null {
+    return this.#momentum;
+  }
+  set momentum(value: number | null) {
+    this.#momentum = value === null ? null : checkNumber(this.where, 'momentum', value);
+  }
+
+  /**
+   * Whether running statistics are kept. Set to false at any time, training leaves them as they are and does not count;
+   * BatchNorm still evaluates by them, InstanceNorm by its input's own. Set to true on a layer made without them, it
+   * makes none.
+   */
+  get trackRunningStats(): boolean {
+    return this.#trackRunningStats;
+  }
+  set trackRunningStats(value: boolean) {
+    this.#trackRunningStats = checkBoolean(this.where, 'trackRunningStats', value);
+  }
+
+  protected override ownState(): StateEntry[] {
+    const { runningMean, runningVar, numBatchesTracked } = this;
+    const entries = super.ownState();
+    if (runningMean) entries.push(['running_mean', runningMean]);
+    if (runningVar) entries.push(['running_var', runningVar]);
+    if (numBatchesTracked !== null) {
+      const get = (): number => checkSize(this.where, 'numBatchesTracked', this.numBatchesTracked);
+      entries.push(['num_batches_tracked', { get, set: (count) => (this.numBatchesTracked = count) }]);
+    }
+    return entries;
+  }
+  /** 2: with num_batches_tracked. */
+  protected override get stateVersion(): number {
+    return 2;
+  }
+  protected override beforeLoad(scope: LoadScope): void {
+    if ((scope.version ?? 1) < 2 && this.trackRunningStats) scope.mayLack('num_batches_tracked');
+  }
+
   /** Running mean 0, running variance 1, counter 0. */
   resetRunningStats(): void {
     this.runningMean?.data.fill(0 as never);
@@ -88,6 +136,12 @@ export abstract class TrackedNorm extends Norm {
     this.resetRunningStats();
     this.weight?.data.fill(1 as never);
     this.bias?.data.fill(0 as never);
+  }
+
+  /** Leaves the running statistics out of a plan that would move them while they are not tracked. */
+  protected tracked(plan: Plan): Plan {
+    if (!this.trackRunningStats && !(plan.flags & Flag.useRunning)) plan.runningMean = plan.runningVar = null;
+    return plan;
   }
 
   /** A batch has been taken in. */
@@ -107,7 +161,7 @@ export abstract class TrackedNorm extends Norm {
       }
       updateRunning(where, deferred);
     }
-    if (update) this.count();
+    if (update && this.trackRunningStats) this.count();
   }
 
   /** Whether a parameter or running statistic is NaN or infinite. */

@@ -310,6 +310,9 @@ function nativeRound() {
 const classes = [
   () => [new lib.BatchNorm1d(1 + below(5), options()), 2 + below(2)],
   () => [new lib.BatchNorm2d(1 + below(5), options()), 4],
+  () => [new lib.SyncBatchNorm(1 + below(5), options()), 2 + below(4)],
+  () => [new lib.LazyBatchNorm1d(options()), 2 + below(2)],
+  () => [new lib.LazyInstanceNorm1d(options()), 3],
   () => [new lib.InstanceNorm1d(1 + below(5), { ...options(), trackRunningStats: random() < 0.5 }), 3],
   () => [new lib.InstanceNorm2d(1 + below(5), options()), 4],
   () => [new lib.GroupNorm(1, 1 + below(5), { dtype: pick(['float32', 'float64']) }), 2 + below(3)],
@@ -328,6 +331,8 @@ function goodShape(layer, rank) {
   if (layer.normalizedShape)
     shape.splice(Math.max(0, rank - layer.normalizedShape.length), rank, ...layer.normalizedShape);
   else shape[1] = layer.numFeatures ?? layer.numChannels;
+  // A lazy layer takes any number of channels.
+  if (shape[1] === 0) shape[1] = 1 + below(5);
   return shape;
 }
 
@@ -377,8 +382,26 @@ function hostileTensor(layer, shape) {
   ])();
 }
 
+/** A state dict of the layer with lies in it. */
+function hostileState(layer) {
+  if (random() < 0.1) return pick(hostileValues());
+  const state = layer.stateDict();
+  for (const [key, { dtype }] of state) {
+    if (random() < 0.4) state.set(key, hostileTensor({ dtype }, pick([[], [1], [layer.numFeatures ?? 3], [2, 3]])));
+    if (random() < 0.05) state.delete(key);
+  }
+  if (random() < 0.1) state.set(pick(['more', '__proto__', 'weight.deep', '']), hostileTensor(layer, [2]));
+  return pick([state, new Map(state), Object.fromEntries(state)]);
+}
+
 const layerState = (layer) => {
-  const of = (t) => (t ? Array.from(t.data) : null);
+  const of = (t) => {
+    try {
+      return t ? Array.from(t.data) : null;
+    } catch (error) {
+      return [error.code];
+    }
+  };
   return [
     of(layer.weight),
     of(layer.bias),
@@ -430,6 +453,9 @@ function facadeRound() {
       () => functional.layerNorm(x, pick([shape.at(-1), ...hostileValues()]), opts),
       () => functional.moments(x, pick([0, [0, 1], ...hostileValues()])),
       () => functional.normalize(x, pick([undefined, { p: pick([1, 2, NaN, 'x']), dim: pick([0, -1, 9, 0.5]) }])),
+      () =>
+        layer.loadStateDict(hostileState(layer), pick([undefined, undefined, { strict: false }, { strict: 1 }, null])),
+      () => Object.assign(layer, { [pick(['eps', 'momentum', 'trackRunningStats'])]: pick([null, NaN, 'x', 1, true]) }),
       () => layer.train(pick([true, false, 1, 'no', undefined])),
       () =>
         new lib.BatchNorm1d(

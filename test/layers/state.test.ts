@@ -401,8 +401,10 @@ describe('Module and Sequential', () => {
 it('exports the public names', () => {
   expect(Object.keys(simdnorm).sort()).toEqual(
     (
-      'BatchNorm1d BatchNorm2d BatchNorm3d Context GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d LayerNorm Module ' +
-      'Parameter RMSNorm Sequential StateError Tensor getNumThreads isGradEnabled isa noGrad setNumThreads tensor'
+      'BatchNorm1d BatchNorm2d BatchNorm3d Context GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d LayerNorm ' +
+      'LazyBatchNorm1d LazyBatchNorm2d LazyBatchNorm3d LazyInstanceNorm1d LazyInstanceNorm2d LazyInstanceNorm3d Module ' +
+      'Parameter RMSNorm Sequential StateDict StateError SyncBatchNorm Tensor convertSyncBatchNorm getNumThreads ' +
+      'isGradEnabled isa noGrad setNumThreads tensor'
     ).split(' '),
   );
   const anyLayer: AnyLayer = new GroupNorm(1, 1) as unknown as AnyLayer;

@@ -54,6 +54,20 @@ export interface Case {
   input_shape?: number[];
   error?: string;
   then?: string;
+  /** Of errors in loading: shapes by key. */
+  entries?: Record<string, number[]>;
+  strict?: boolean;
+  /** Of saved states. */
+  file?: string;
+  modules?: SavedModule[];
+}
+export interface SavedModule {
+  prefix: string;
+  module: string;
+  options: Record<string, unknown>;
+  input: string;
+  expect: { output: Entry };
+  state: Record<string, string | number>;
 }
 interface Generator {
   seed: number;
