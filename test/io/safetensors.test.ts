@@ -112,7 +112,7 @@ describe('what is written is read', () => {
     const names = ['__proto__', 'constructor', 'hasOwnProperty', '', '0', '"\\\n\u0000\u{1f600}é', 'ｚ', '\u{10000}'];
     const { tensors: got, metadata } = parse(
       serialize(
-        names.map((name, i) => [name, [i]]),
+        names.map((name, i) => [name, [i]] as const),
         { metadata: Object.fromEntries(names.map((name) => [name, name])) },
       ),
     );
