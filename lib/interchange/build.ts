@@ -275,7 +275,6 @@ export function rmsNorm(
   numbers: Numbers,
   { shape, eps }: { shape: readonly number[]; eps: number },
 ): RMSNorm {
-  if (present(numbers.bias)) throw new RangeError(`${job.where}: RMSNorm has no bias`);
   return load(job, new RMSNorm(shape, { eps, elementwiseAffine: present(numbers.scale), dtype: job.dtype }), numbers);
 }
 
@@ -284,7 +283,7 @@ export function rmsNorm(
 /** What a layer of ours is, in words that every framework has. */
 export type Told =
   | { kind: 'batch'; momentum: number; numbers: TensorNumbers; eps: number }
-  | { kind: 'instance'; channels: number; numbers: TensorNumbers; eps: number }
+  | { kind: 'instance'; numbers: TensorNumbers; eps: number }
   | { kind: 'group'; groups: number; numbers: TensorNumbers; eps: number }
   | { kind: 'layer' | 'rms'; dims: number; numbers: TensorNumbers; eps: number };
 export interface TensorNumbers {
@@ -293,9 +292,6 @@ export interface TensorNumbers {
   mean: Tensor | null;
   var: Tensor | null;
 }
-
-const plain = (tensor: Tensor | null): Tensor | null =>
-  tensor && new Tensor(tensor.copy().data, tensor.shape, { dtype: tensor.dtype });
 
 /** Copies of a layer's numbers, and what they mean. */
 export function tell(where: string, layer: NormLayer, options: ToOptions): Told {
@@ -307,7 +303,8 @@ export function tell(where: string, layer: NormLayer, options: ToOptions): Told 
   if (!isBatch && !isInstance && !isOther) {
     throw new TypeError(`${where}: layer must be a normalization layer, but got ${describe(layer)}`);
   }
-  const numbers: TensorNumbers = { scale: plain(layer.weight), bias: plain(layer.bias), mean: null, var: null };
+  const copy = (tensor: Tensor | null): Tensor | null => tensor?.copy() ?? null;
+  const numbers: TensorNumbers = { scale: copy(layer.weight), bias: copy(layer.bias), mean: null, var: null };
   if (layer instanceof RMSNorm) {
     const eps = layer.eps ?? (layer.dtype === 'float32' ? 2 ** -23 : 2 ** -52);
     return { kind: 'rms', dims: layer.normalizedShape.length, numbers, eps };
@@ -319,7 +316,7 @@ export function tell(where: string, layer: NormLayer, options: ToOptions): Told 
     if (tracked.trackRunningStats) {
       throw new RangeError(`${where}: InstanceNorm with running statistics is found in torch only`);
     }
-    return { kind: 'instance', channels: tracked.numFeatures, numbers, eps: tracked.eps };
+    return { kind: 'instance', numbers, eps: tracked.eps };
   }
   if (!tracked.runningMean || !tracked.runningVar) {
     throw new RangeError(`${where}: BatchNorm without running statistics is found in torch only`);
@@ -327,8 +324,8 @@ export function tell(where: string, layer: NormLayer, options: ToOptions): Told 
   if (tracked.momentum === null) {
     throw new RangeError(`${where}: momentum null, the average of all batches, is found in torch only`);
   }
-  numbers.mean = plain(tracked.runningMean);
-  numbers.var = plain(tracked.runningVar);
+  numbers.mean = copy(tracked.runningMean);
+  numbers.var = copy(tracked.runningVar);
   if (n !== undefined) {
     const data = numbers.var!.data as Float64Array;
     data.forEach((x, i) => (data[i] = (x * (n - 1)) / n));

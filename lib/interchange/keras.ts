@@ -37,6 +37,9 @@ export interface KerasLayer<W = TensorLike> {
  * (-1 groups: one for each channel), LayerNormalization LayerNorm and RMSNormalization RMSNorm. `trainable: false`
  * freezes the layer, which is what Keras makes of it.
  *
+ * Of a TensorFlow.js layer: `{ class_name: layer.getClassName(), config: layer.getConfig(), weights:
+ * layer.getWeights().map((w) => ({ data: w.dataSync(), shape: w.shape })) }`.
+ *
  * Our layers have the channels in dimension 1. An input with the channels last is given as `x.permute(0, 3, 1, 2)`, which
  * copies nothing, and is computed as it lies.
  *
@@ -46,7 +49,8 @@ export interface KerasLayer<W = TensorLike> {
  * LayerNormalization that are not the last ones, and for weights that do not fit.
  *
  * *Matches* Keras 3 in evaluation. Training on moves `runningVar` by unbiased variances where Keras takes biased ones:
- * see `n`. A missing gamma beside a beta is a weight of ones with `requiresGrad` false.
+ * see `n`, and leave it out for the fused kernel of tf.keras, which kept unbiased ones. A missing gamma beside a beta is
+ * a weight of ones with `requiresGrad` false.
  *
  * @example
  * const bn = fromKeras({
