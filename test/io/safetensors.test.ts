@@ -14,7 +14,7 @@ import {
   writeSafetensors,
   writeSafetensorsAsync,
 } from '../../lib/io/safetensors';
-import { vectorsRoot } from '../support/vectors';
+import { readCases, readTensors, vectorsRoot } from '../support/vectors';
 
 const root = join(__dirname, '..', '..');
 const folder = fs.mkdtempSync(join(os.tmpdir(), 'simdnorm-'));
@@ -54,6 +54,34 @@ describe('files of others', () => {
       const back = serialize([...tensors].reverse(), { metadata });
       if (Buffer.compare(back, fs.readFileSync(path)) !== 0) throw new Error(`${name} is written differently`);
     }
+  });
+});
+
+describe('saved state of PyTorch, in float64, float32, float16 and bfloat16', () => {
+  const saved = readCases().filter((test) => test.kind === 'state_dict') as unknown as {
+    name: string;
+    stored_dtype: string;
+    file: string;
+    modules: { prefix: string; state: Record<string, string | number> }[];
+  }[];
+
+  it.each(saved.map((test) => [test.name, test] as const))('%s', (_, test) => {
+    const { tensors } = readSafetensors(join(vectorsRoot, 'state-dict', test.file));
+    const decoded = readTensors(test as never);
+    let compared = 0;
+    for (const { prefix, state } of test.modules) {
+      for (const [name, value] of Object.entries(state)) {
+        const got = tensors.get(prefix + name);
+        if (typeof value === 'number') {
+          if (got) expect([got.dtype, got.shape, got.toArray()]).toEqual(['int64', [], [BigInt(value)]]);
+          continue;
+        }
+        expect(got!.dtype).toBe(test.stored_dtype);
+        expect(got!.to('float64').toArray()).toEqual([...decoded.get(value)!.values]);
+        compared++;
+      }
+    }
+    expect(compared).toBeGreaterThan(0);
   });
 });
 
@@ -112,7 +140,7 @@ describe('what is written is read', () => {
     const names = ['__proto__', 'constructor', 'hasOwnProperty', '', '0', '"\\\n\u0000\u{1f600}é', 'ｚ', '\u{10000}'];
     const { tensors: got, metadata } = parse(
       serialize(
-        names.map((name, i): [string, number[]] => [name, [i]]),
+        names.map((name, i) => [name, [i]] as const),
         { metadata: Object.fromEntries(names.map((name) => [name, name])) },
       ),
     );
