@@ -42,7 +42,7 @@ export function moments(
   const correction = checkNumber(where, 'correction', options.correction ?? 0);
   const keepDims = checkBoolean(where, 'keepDims', options.keepDims ?? false);
   const reduction = reduce(x, checkAxes(axes, x.ndim, where, 'axes'));
-  const [n, mean, m2] = momentsOver(where, reduction, false);
+  const [n, mean, m2] = momentsOver(where, reduction);
   if (n === 0) mean.fill(NaN);
   const over = Math.max(0, n - correction);
   return {

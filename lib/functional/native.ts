@@ -142,7 +142,8 @@ const backwardNames = ['outputMask', 'out'];
  *
  * *Shape*: output as the input; mean and rstd (C) in training, (0) without, where they are the running ones.
  *
- * *Matches* torch.native_batch_norm, but for the statistics' dtype. Options and errors as `batchNorm`.
+ * *Matches* torch.native_batch_norm, but for the statistics' dtype. Options and errors as `batchNorm`; the backward needs
+ * the input, so `out` must not be it.
  *
  * @example
  * const { output, mean, rstd } = nativeBatchNorm(x, { weight, bias, training: true });

@@ -1,8 +1,11 @@
+import { Flag } from '../internal/addon';
+import { forward } from '../internal/call';
 import { checkNumber, checkOptions, describe } from '../internal/errors';
 import { statistics } from '../internal/geometry';
+import { planOf } from '../internal/plan';
 import { allocate, elementsOf, Tensor, type TensorLike } from '../tensor';
 import { inputOf } from './arguments';
-import { checkAxes, inOrder, momentsOver, reduce, type Reduction } from './reduction';
+import { checkAxes, inOrder, reduce, type Reduction } from './reduction';
 
 export interface NormalizeOptions {
   /** The exponent of the norm: any number, Infinity and -Infinity too; default 2. */
@@ -24,13 +27,9 @@ function each({ geometry: [batch, outer, groups, inner] }: Reduction, f: (e: num
 }
 
 /** In double, with the largest term (for p < 0 the smallest) taken out, so that no power leaves the range. */
-function norms(where: string, r: Reduction, p: number): Float64Array {
+function norms(r: Reduction, p: number): Float64Array {
   const data = r.x.data as Float64Array;
-  const { offset, dtype } = r.x;
-  if (p === 2 && dtype === 'float32') {
-    const squares = momentsOver(where, r, true)[2];
-    if (squares.every(Number.isFinite)) return squares.map(Math.sqrt);
-  }
+  const { offset } = r.x;
   const n = statistics(r.geometry);
   const sums = new Float64Array(n);
   if (p === 0) {
@@ -58,6 +57,24 @@ function norms(where: string, r: Reduction, p: number): Float64Array {
 }
 
 /**
+ * p = 2 by the kernels: x / sqrt(mean(x^2)) / sqrt(n), RMSNorm's own form. Returns which statistics that does not serve,
+ * those near eps and those not finite, or null.
+ */
+function euclidean(where: string, { x, geometry }: Reduction, y: Tensor, eps: number): Uint8Array | null {
+  const [, outer, , inner, , channels] = geometry;
+  const root = Math.sqrt(outer * inner);
+  const weight = new Tensor((allocate(x.dtype, channels) as Float64Array).fill(1 / root), [channels]);
+  const plan = planOf({ channelsLast: false }, geometry, Flag.aboutZero, 0, { weight, bias: null });
+  const { statistics: all } = forward(where, x, plan, 'statistics', y).saved!;
+  const odd = new Uint8Array(all.length / 5);
+  for (let s = 0; s < odd.length; s++) {
+    const rstd = all[5 * s + 3]! * all[5 * s + 4]!;
+    if (!(rstd > 0 && rstd < Infinity && root / rstd > 2 * eps)) odd[s] = 1;
+  }
+  return odd.includes(1) ? odd : null;
+}
+
+/**
  * Divides by the Lp norm over a dimension.
  *
  * y = x / max(norm(x, p), eps)
@@ -68,8 +85,8 @@ function norms(where: string, r: Reduction, p: number): Float64Array {
  *
  * *Throws* RangeError for a dimension that does not exist; TypeError for data that are not floating point.
  *
- * *Matches* torch.nn.functional.normalize. Differences: norms are computed and divided by in double, without overflow;
- * there is no `out`. Plain loops, without SIMD but for the sums of squares of float32.
+ * *Matches* torch.nn.functional.normalize. Differences: norms are computed in double, without overflow; there is no
+ * `out`. p = 2 runs in the kernels, as a product with 1 / norm within 2 ulp of the quotient; other norms in plain loops.
  *
  * @example
  * const unit = normalize(embeddings, { dim: -1 });
@@ -84,12 +101,17 @@ export function normalize(input: TensorLike, options: NormalizeOptions = {}): Te
   checkNumber(where, 'eps', eps);
   const x = inputOf(input, where);
   const r = reduce(x, checkAxes(dim, x.ndim, where, 'dim'));
-  const y = allocate(x.dtype, elementsOf(x.shape)) as Float64Array;
-  if (y.length > 0) {
-    const data = r.x.data as Float64Array;
-    const { offset } = r.x;
-    const divisors = norms(where, r, p).map((norm) => (norm < eps ? eps : norm));
-    each(r, (e, s) => void (y[e] = data[offset + e]! / divisors[s]!));
+  const y = new Tensor(allocate(x.dtype, elementsOf(x.shape)), r.x.shape);
+  if (y.size > 0) {
+    const odd = p === 2 ? euclidean(where, r, y, eps) : null;
+    if (p !== 2 || odd) {
+      const [from, to] = [r.x.data as Float64Array, y.data as Float64Array];
+      const { offset } = r.x;
+      const divisors = norms(r, p).map((norm) => (norm < eps ? eps : norm));
+      each(r, (e, s) => {
+        if (!odd || odd[s]) to[e] = from[offset + e]! / divisors[s]!;
+      });
+    }
   }
-  return inOrder(new Tensor(y, r.x.shape), r.order);
+  return inOrder(y, r.order);
 }

@@ -67,12 +67,8 @@ export function keptTensor({ x, order, reduced }: Reduction, values: Float64Arra
 }
 
 /** Count, mean and M2 of each statistic, each in one double. */
-export function momentsOver(
-  where: string,
-  { x, geometry }: Reduction,
-  aboutZero: boolean,
-): [number, Float64Array, Float64Array] {
-  const parts = momentsOf(where, x, geometry, aboutZero);
+export function momentsOver(where: string, { x, geometry }: Reduction): [number, Float64Array, Float64Array] {
+  const parts = momentsOf(where, x, geometry);
   const n = statistics(geometry);
   const mean = new Float64Array(n);
   const m2 = new Float64Array(n);

@@ -155,13 +155,13 @@ export function updateRunning(where: string, parts: readonly Saved[]): void {
   check(fault, where, Names.updateRunning);
 }
 
-/** (count, mean, meanLow, m2, m2Low) for each (batch, group) of a contiguous x; `aboutZero` as for RMSNorm. */
-export function momentsOf(where: string, x: Tensor, geometry: Geometry, aboutZero: boolean): Float64Array {
+/** (count, mean, meanLow, m2, m2Low) for each (batch, group) of a contiguous x. */
+export function momentsOf(where: string, x: Tensor, geometry: Geometry): Float64Array {
   const out = new Float64Array(5 * statistics(geometry));
   if (elementsOf(x.shape) === 0) return out;
   block.set(geometry);
   block[Block.offsetX] = x.offset;
-  block[Block.flags] = aboutZero ? Flag.aboutZero : 0;
+  block[Block.flags] = 0;
   check(addon.moments(block, x.data as FloatArray, out), where, Names.moments);
   return out;
 }

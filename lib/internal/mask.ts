@@ -27,8 +27,8 @@ export interface MaskOptions {
   lengths?: ArrayLike<number | bigint> | undefined;
 }
 
-/** Positions in memory, of rows of some elements. */
-type Rows = Uint32Array | Float64Array;
+/** Stretches of elements, as pairs of a start and a length. */
+type Runs = readonly number[];
 
 /** Dense data for one call. */
 interface Part {
@@ -36,13 +36,13 @@ interface Part {
   /** Where it begins among the packed elements. */
   offset: number;
   /** Which elements of weight and bias go with it; null for all. */
-  parameters: Rows | null;
+  parameters: Runs | null;
 }
 
 export interface Packing {
-  /** Packed row i is row rows[i] of x as it lies, of `inner` elements. */
-  rows: Rows;
-  inner: number;
+  /** What is packed, in order, of x as it lies. */
+  runs: Runs;
+  size: number;
   channelsLast: boolean;
   parts: Part[];
 }
@@ -60,8 +60,23 @@ interface Valid {
   shape: readonly number[];
 }
 
-const rowsFor = (x: Reading, length: number): Rows =>
-  x.n * x.c * x.s < 2 ** 32 ? new Uint32Array(length) : new Float64Array(length);
+/** Where flags[from .. from + length) are set, counted from `from`, each flag standing for `inner` elements. */
+function runsOf(flags: Uint8Array, from: number, length: number, inner: number): number[] {
+  const runs: number[] = [];
+  for (let i = 0; i < length; i++) {
+    if (!flags[from + i]) continue;
+    const start = i;
+    while (i < length && flags[from + i]) i++;
+    runs.push(start * inner, (i - start) * inner);
+  }
+  return runs;
+}
+
+function sizeOf(runs: Runs): number {
+  let size = 0;
+  for (let i = 1; i < runs.length; i += 2) size += runs[i]!;
+  return size;
+}
 
 function fromNested(mask: NestedMask[], where: string): Valid {
   const shape: number[] = [];
@@ -169,20 +184,22 @@ export function packChannels(
     }
     flags = valid.flags;
   }
-  const counts = Array.from({ length: n }, (_, i) => flags.subarray(i * s, (i + 1) * s).reduce((sum, f) => sum + f, 0));
+  // Channels beside each other are moved together; else each has a plane of its own.
+  const beside = channelsLast || s === 1;
+  const [planes, inner] = beside ? [1, c] : [c, 1];
+  const own = Array.from({ length: n }, (_, i) => runsOf(flags, i * s, s, inner));
+  const counts = own.map((runs) => sizeOf(runs) / inner);
   const samples = counts.flatMap((count, i) => (count > 0 ? [i] : []));
   const total = counts.reduce((sum, count) => sum + count, 0);
   const equal = samples.every((i) => counts[i] === counts[samples[0]!]);
 
-  // Channels beside each other are rows that are moved whole; else each channel has its rows of one element.
-  const beside = channelsLast || s === 1;
-  const [planes, inner] = beside ? [1, c] : [c, 1];
-  const rows = rowsFor(x, total * planes);
-  let at = 0;
+  const runs: number[] = [];
   for (const unit of together && !equal ? [samples] : samples.map((i) => [i])) {
     for (let plane = 0; plane < planes; plane++) {
       for (const i of unit) {
-        for (let k = 0; k < s; k++) if (flags[i * s + k]) rows[at++] = (i * planes + plane) * s + k;
+        const begin = (i * planes + plane) * s * inner;
+        const list = own[i]!;
+        for (let k = 0; k < list.length; k += 2) runs.push(begin + list[k]!, list[k + 1]!);
       }
     }
   }
@@ -201,7 +218,7 @@ export function packChannels(
       return made;
     });
   }
-  return { rows, inner, channelsLast, parts };
+  return { runs, size: total * c, channelsLast, parts };
 }
 
 /**
@@ -222,72 +239,57 @@ export function packTrailing(where: string, x: Reading, dims: number, o: MaskOpt
   }
   const reading = (size: number, width: number): Reading => ({ ...x, n: size, c: width, shape: [size, width] });
   if (prefix.length <= leading.length) {
-    const whole = repeat(flags, elementsOf(leading.slice(prefix.length)));
-    const kept: number[] = [];
-    whole.forEach((flag, row) => void (flag && kept.push(row)));
-    const rows = rowsFor(x, kept.length);
-    rows.set(kept);
-    return {
-      rows,
-      inner: c,
-      channelsLast: false,
-      parts: [{ reading: reading(kept.length, c), offset: 0, parameters: null }],
-    };
+    const runs = runsOf(flags, 0, flags.length, elementsOf(shape.slice(prefix.length)));
+    const size = sizeOf(runs);
+    const whole = { reading: reading(c === 0 ? 0 : size / c, c), offset: 0, parameters: null };
+    return { runs, size, channelsLast: false, parts: [whole] };
   }
 
-  const across = elementsOf(prefix.slice(leading.length)); // positions in a row, each of `inner` elements
+  const across = elementsOf(prefix.slice(leading.length)); // flags of a row
   const inner = across === 0 ? 0 : c / across;
-  const own = Array.from({ length: n }, (_, row) => {
-    const found: number[] = [];
-    for (let i = 0; i < across; i++) if (flags[row * across + i]) found.push(i);
-    return found;
-  });
-  const kept = own.flatMap((found, row) => (found.length > 0 ? [row] : []));
-  const first = kept[0]! * across;
-  const same = kept.every(
-    (row) => own[kept[0]!]!.length === own[row]!.length && own[row]!.every((i) => flags[first + i]),
-  );
-  const elements = (row: number): Rows => {
-    const chosen = rowsFor(x, own[row]!.length * inner);
-    own[row]!.forEach((i, k) => {
-      for (let e = 0; e < inner; e++) chosen[k * inner + e] = i * inner + e;
-    });
-    return chosen;
-  };
-  const list = kept.flatMap((row) => own[row]!.map((i) => row * across + i));
-  const rows = rowsFor(x, list.length);
-  rows.set(list);
+  const own = Array.from({ length: n }, (_, row) => runsOf(flags, row * across, across, inner));
+  const kept = own.flatMap((list, row) => (list.length > 0 ? [row] : []));
+  const first = own[kept[0]!];
+  const same = kept.every((row) => own[row]!.length === first!.length && own[row]!.every((v, i) => v === first![i]));
+  const runs = kept.flatMap((row) => own[row]!.map((v, i) => (i % 2 === 0 ? row * c + v : v)));
   let offset = 0;
   const parts = (same ? kept.slice(0, 1) : kept).map((row): Part => {
-    const width = own[row]!.length * inner;
-    const made = { reading: reading(same ? kept.length : 1, width), offset, parameters: elements(row) };
+    const width = sizeOf(own[row]!);
+    const made = { reading: reading(same ? kept.length : 1, width), offset, parameters: own[row]! };
     offset += width;
     return made;
   });
-  return { rows, inner, channelsLast: false, parts };
+  return { runs, size: sizeOf(runs), channelsLast: false, parts };
 }
 
 type Numbers = Float64Array;
 const numbers = (t: Tensor): Numbers => t.data as Numbers;
 
-function pack(x: Tensor, { rows, inner }: Packing): TensorData {
-  const packed = allocate(x.dtype, rows.length * inner) as Numbers;
-  const from = numbers(x);
-  for (let i = 0, to = 0; i < rows.length; i++) {
-    const start = x.offset + rows[i]! * inner;
-    for (let k = 0; k < inner; k++) packed[to++] = from[start + k]!;
+/** Copies runs of x, from its offset on, one after the other; or with `back` the other way. */
+function copyRuns(x: Tensor, packed: Numbers, runs: Runs, back: boolean): void {
+  const data = numbers(x);
+  let at = 0;
+  for (let i = 0; i < runs.length; i += 2) {
+    const [start, length] = [x.offset + runs[i]!, runs[i + 1]!];
+    // Views cost more than a few elements.
+    if (length > 32) {
+      if (back) data.set(packed.subarray(at, at + length), start);
+      else packed.set(data.subarray(start, start + length), at);
+    } else if (back) for (let k = 0; k < length; k++) data[start + k] = packed[at + k]!;
+    else for (let k = 0; k < length; k++) packed[at + k] = data[start + k]!;
+    at += length;
   }
+}
+
+function pack(x: Tensor, { runs, size }: Packing): TensorData {
+  const packed = allocate(x.dtype, size);
+  copyRuns(x, packed as Numbers, runs, false);
   return packed;
 }
 
-function scatter(packed: TensorData, y: Tensor, { rows, inner }: Packing): Tensor {
-  const to = numbers(y);
-  const from = packed as Numbers;
-  to.fill(0, y.offset, y.offset + y.size);
-  for (let i = 0, at = 0; i < rows.length; i++) {
-    const start = y.offset + rows[i]! * inner;
-    for (let k = 0; k < inner; k++) to[start + k] = from[at++]!;
-  }
+function scatter(packed: TensorData, y: Tensor, { runs }: Packing): Tensor {
+  numbers(y).fill(0, y.offset, y.offset + y.size);
+  copyRuns(y, packed as Numbers, runs, true);
   return y;
 }
 
@@ -295,10 +297,10 @@ const viewOfPart = (data: TensorData, { reading, offset }: Part): Tensor =>
   viewOf(data, reading.shape, reading.channelsLast, offset);
 
 /** The elements of a parameter, or of its gradient, that go with a part. */
-function choose(t: Tensor | null, chosen: Rows | null): Tensor | null {
+function choose(t: Tensor | null, chosen: Runs | null): Tensor | null {
   if (!t || !chosen) return t;
-  const own = allocate(t.dtype, chosen.length) as Numbers;
-  chosen.forEach((e, i) => void (own[i] = numbers(t)[t.offset + e]!));
+  const own = allocate(t.dtype, sizeOf(chosen));
+  copyRuns(t, own as Numbers, chosen, false);
   return new Tensor(own, [own.length]);
 }
 
@@ -344,9 +346,8 @@ export function backwardPacked(
     const part = packing.parts[i]!;
     const own = sums.map((t) => choose(t, part.parameters)) as [Tensor | null, Tensor | null];
     backward(where, saved, viewOfPart(packed, part), ...own, viewOfPart(result, part));
-    part.parameters?.forEach((e, k) => {
-      sums.forEach((t, which) => t && (numbers(t)[e] = numbers(own[which]!)[k]!));
-    });
+    const { parameters } = part;
+    if (parameters) sums.forEach((t, which) => t && copyRuns(t, numbers(own[which]!), parameters, true));
   });
   [dweight, dbias].forEach((t, i) => t && numbers(t).set(numbers(sums[i]!), t.offset));
   return scatter(result, dx, packing);

@@ -85,7 +85,13 @@ export function checkElementwise(where: string, normalizedShape: readonly number
   check('bias', p.bias);
 }
 
-function planOf(x: Reading, geometry: Geometry, flags: number, eps: number, p: Affine): Plan {
+export function planOf(
+  x: Pick<Layout, 'channelsLast'>,
+  geometry: Geometry,
+  flags: number,
+  eps: number,
+  p: Affine,
+): Plan {
   const { weight, bias } = p;
   const { channelsLast } = x;
   const none = { runningMean: null, runningVar: null, momentum: 0, defer: false };
