@@ -1,9 +1,9 @@
 // What functions are given, turned into what a call takes: parameters of the input's dtype, and a plan.
 
-import { accepts, isFloat, type FloatDType, type Plan } from '../internal/call';
+import { parametersOf, type Plan } from '../internal/call';
 import { checkBoolean, checkNumber, checkOptions, checkSize, describe } from '../internal/errors';
 import * as plan from '../internal/plan';
-import { asTensor, type Tensor, type TensorData, type TensorLike } from '../tensor';
+import { asTensor, type DType, type Tensor, type TensorData, type TensorLike } from '../tensor';
 
 export interface Call {
   where: string;
@@ -50,20 +50,26 @@ export interface OutOption {
   out?: TensorData | Tensor | undefined;
 }
 
-export function inputOf(value: TensorLike, where: string, name = 'input'): Tensor & { dtype: FloatDType } {
+export function inputOf(value: TensorLike, where: string, name = 'input'): Tensor {
   const x = asTensor(value, where, name, 'float32');
-  if (!isFloat(x.dtype)) {
+  if (!parametersOf(x.dtype)) {
     throw new TypeError(`${where}: ${name} is ${x.dtype}, but must be floating point; scale integers to floats first`);
   }
   x.checkExtent(where, name);
-  return x as Tensor & { dtype: FloatDType };
+  return x;
 }
 
-/** A weight, a bias or a gradient of the output, of a dtype that goes with x. */
-export function besideOf(value: TensorLike | null | undefined, where: string, name: string, x: Tensor): Tensor | null {
+/** A tensor of the dtype that goes with x: its own for a gradient of the output, else that of its parameters. */
+export function besideOf(
+  value: TensorLike | null | undefined,
+  where: string,
+  name: string,
+  x: Tensor,
+  dtype: DType = parametersOf(x.dtype)!,
+): Tensor | null {
   if (value == null) return null;
-  const t = asTensor(value, where, name, x.dtype);
-  if (!isFloat(t.dtype) || !accepts(x.dtype, t.dtype)) {
+  const t = asTensor(value, where, name, dtype);
+  if (t.dtype !== dtype) {
     throw new TypeError(
       `${where}: ${name} is ${t.dtype}, the input is ${x.dtype}: mixed dtype: all inputs must share same datatype`,
     );

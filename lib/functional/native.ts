@@ -5,7 +5,7 @@
 // double, to 2^-53 of the mean; for float64 the rest is lost, so that the mean is off by up to 2^-53 of itself. rstd is
 // kept whole, in the range of doubles: of data beyond 1e154 and below 1e-154 too.
 
-import { backward, forward, type FloatDType } from '../internal/call';
+import { backward, forward, parametersOf } from '../internal/call';
 import { checkOptions, describe } from '../internal/errors';
 import { statistics } from '../internal/geometry';
 import { allocate, asTensor, elementsOf, Tensor, type TensorLike } from '../tensor';
@@ -70,14 +70,14 @@ function gradients(
   parameterShape: readonly number[],
   o: BackwardOptions,
 ): Gradients {
-  const dy = args.besideOf(gradOutput, where, 'grad_output', x);
+  const dy = args.besideOf(gradOutput, where, 'grad_output', x, x.dtype);
   if (!dy) throw new TypeError(`${where}: grad_output must be a tensor, but got ${describe(gradOutput)}`);
   const mask = o.outputMask ?? [true, true, true];
   if (!Array.isArray(mask) || mask.length !== 3 || !mask.every((wanted) => typeof wanted === 'boolean')) {
     throw new TypeError(`${where}: outputMask must be three booleans, but got ${describe(mask)}`);
   }
   const zeros = (wanted: boolean): Tensor | null =>
-    wanted ? new Tensor(allocate(x.dtype, elementsOf(parameterShape)), parameterShape) : null;
+    wanted ? new Tensor(allocate(parametersOf(x.dtype)!, elementsOf(parameterShape)), parameterShape) : null;
   const [gradWeight, gradBias] = [zeros(mask[1]), zeros(mask[2])];
   const saved = { plan, x: plan.channelsLast ? x : x.contiguous(), statistics: record };
   return { gradInput: backward(where, saved, dy, gradWeight, gradBias, mask[0] ? o.out : null), gradWeight, gradBias };
@@ -94,15 +94,16 @@ function powerOfTwo(value: number): number {
 }
 
 /** The record of native/ops/statistics.h. The variance in it only decides whether the kernels' range is enough. */
-function recordOf(mean: ArrayLike<number>, rstd: ArrayLike<number>, dtype: FloatDType): Float64Array {
+function recordOf(mean: ArrayLike<number>, rstd: ArrayLike<number>, x: Tensor): Float64Array {
+  const single = parametersOf(x.dtype) === 'float32';
   const record = new Float64Array(5 * mean.length);
   for (let i = 0; i < mean.length; i++) {
     const r = rstd[i]!;
     const underRoot = 1 / (r * r);
-    const ordinary = dtype === 'float32' || (underRoot > 2 ** -900 && underRoot < 2 ** 900);
+    const ordinary = single || (underRoot > 2 ** -900 && underRoot < 2 ** 900);
     const scale = ordinary || r === 0 || !Number.isFinite(r) ? 1 : powerOfTwo(r);
     const whole = mean[i]! * scale;
-    const center = dtype === 'float32' ? Math.fround(whole) : whole;
+    const center = single ? Math.fround(whole) : whole;
     const rest = Number.isFinite(center) ? whole - center : 0;
     const scaled = r / scale;
     record.set([center, rest, r === 0 ? 0 : 1 / (scaled * scaled), scaled, scale], 5 * i);
@@ -124,15 +125,15 @@ function doublesOf(value: TensorLike | undefined, where: string, name: string, n
 function given({ where, x, plan }: Call, o: Partial<SavedStatistics>): Float64Array {
   const n = statistics(plan.geometry);
   const rstd = doublesOf(o.rstd, where, 'rstd', n);
-  return recordOf(doublesOf(o.mean, where, 'mean', n), rstd, x.dtype as FloatDType);
+  return recordOf(doublesOf(o.mean, where, 'mean', n), rstd, x);
 }
 
 /** The same of running statistics. */
-function running({ plan: { runningMean, runningVar, eps } }: Call, dtype: FloatDType): Float64Array {
+function running({ x, plan: { runningMean, runningVar, eps } }: Call): Float64Array {
   const read = (t: Tensor | null): ArrayLike<number> =>
     t!.data.subarray(t!.offset, t!.offset + t!.size) as ArrayLike<number>;
   const rstd = Float64Array.from(read(runningVar), (v) => 1 / Math.sqrt(v + eps));
-  return recordOf(read(runningMean), rstd, dtype);
+  return recordOf(read(runningMean), rstd, x);
 }
 
 const backwardNames = ['outputMask', 'out'];
@@ -185,7 +186,7 @@ export function nativeBatchNormBackward(
   ]);
   const tracked = training ? {} : { runningMean, runningVar };
   const call = args.batchNorm(where, input, { weight, training, eps, ...tracked }, []);
-  const record = training ? given(call, options) : running(call, call.x.dtype as FloatDType);
+  const record = training ? given(call, options) : running(call);
   return gradients(call, gradOutput, record, [call.x.shape[1]!], options);
 }
 
@@ -313,7 +314,7 @@ export function nativeRmsNormBackward(
   checkOptions(where, options, ['weight', 'rstd', ...backwardNames]);
   const call = args.rmsNorm(where, input, normalizedShape, { weight: options.weight }, []);
   const rstd = doublesOf(options.rstd, where, 'rstd', statistics(call.plan.geometry));
-  const record = recordOf(new Float64Array(rstd.length), rstd, call.x.dtype as FloatDType);
+  const record = recordOf(new Float64Array(rstd.length), rstd, call.x);
   const { outputMask = [true, true], ...rest } = options;
   const mask = (Array.isArray(outputMask)
     ? [...(outputMask as boolean[]), false]

@@ -5,29 +5,36 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { StateError } from './errors';
 
+/** Of parameters and statistics. */
 export type FloatArray = Float32Array | Float64Array;
+/** Of data: 16-bit floats come as their bits, and Flag.bfloat16 tells which they are. */
+export type DataArray = FloatArray | Uint16Array;
 
 /** Every function returns 0, or a fault that `check` turns into an error. */
 export interface Addon {
   forward(
     block: Float64Array,
-    x: FloatArray,
-    y: FloatArray,
+    x: DataArray,
+    y: DataArray,
     weight: FloatArray | null,
     bias: FloatArray | null,
     saved: Float64Array | null,
     runningMean: FloatArray | null,
     runningVar: FloatArray | null,
+    add: DataArray | null,
   ): number;
   backward(
     block: Float64Array,
-    dy: FloatArray,
-    x: FloatArray,
-    dx: FloatArray | null,
+    dy: DataArray,
+    x: DataArray,
+    dx: DataArray | null,
     weight: FloatArray | null,
     saved: Float64Array,
     dweight: FloatArray | null,
     dbias: FloatArray | null,
+    gated: DataArray | null,
+    add: DataArray | null,
+    bias: FloatArray | null,
   ): number;
   /** What forward does last, from its statistics; `counts` has the values behind those of each batch item. */
   updateRunning(
@@ -38,7 +45,7 @@ export interface Addon {
     counts: Float64Array,
   ): number;
   /** (count, mean, meanLow, m2, m2Low) of every statistic. */
-  moments(block: Float64Array, x: FloatArray, out: Float64Array): number;
+  moments(block: Float64Array, x: DataArray, out: Float64Array): number;
   /** Merges the states of `from` into those of `into`. */
   merge(into: Float64Array, from: Float64Array): number;
   isaName(i: number): string | undefined;
@@ -66,8 +73,20 @@ export const Flag = { aboutZero: 1, zeroVarIsZero: 2, useRunning: 4, keepsInput:
 
 /** Names of the arguments, for messages. */
 export const Names = {
-  forward: ['parameters', 'input', 'out', 'weight', 'bias', 'saved statistics', 'running_mean', 'running_var'],
-  backward: ['parameters', 'grad_output', 'input', 'out', 'weight', 'saved statistics', 'weight.grad', 'bias.grad'],
+  forward: ['parameters', 'input', 'out', 'weight', 'bias', 'saved statistics', 'running_mean', 'running_var', 'add'],
+  backward: [
+    'parameters',
+    'grad_output',
+    'input',
+    'out',
+    'weight',
+    'saved statistics',
+    'weight.grad',
+    'bias.grad',
+    'gradAdd',
+    'add',
+    'bias',
+  ],
   moments: ['parameters', 'input', 'out'],
   updateRunning: ['parameters', 'running_mean', 'running_var', 'saved statistics', 'counts'],
   merge: ['into', 'from'],

@@ -1,19 +1,22 @@
 // The one path into the kernels, without state: tensors and a plan in, an output and what backward needs out. Layers
 // bring their own parameters, functions those of the call; nothing here knows either by name, nor torch's rules.
 
-import { allocate, asTensor, elementsOf, Tensor, viewOf, type DType, type TensorData } from '../tensor';
-import { addon, Block, check, Flag, Names, type FloatArray } from './addon';
-import { describe, formatShape, lengthOf } from './errors';
+import { allocate, asTensor, elementsOf, gather, Tensor, viewOf, type DType, type TensorData } from '../tensor';
+import { addon, Block, check, Flag, Names, type DataArray, type FloatArray } from './addon';
+import { arrayKind, describe, formatShape, lengthOf } from './errors';
 import { statistics, type Geometry } from './geometry';
 
+/** Of parameters and statistics. */
 export type FloatDType = 'float32' | 'float64';
+/** Of data: 16-bit floats are computed in float32, with parameters of float32. */
+export type DataDType = FloatDType | 'float16' | 'bfloat16';
 
 /** What one call computes: made by plan.ts, which has checked that it all fits together. */
 export interface Plan {
   geometry: Geometry;
   /** x is taken as it lies, in channels-last memory; otherwise it is made contiguous. */
   channelsLast: boolean;
-  /** Flag.aboutZero, Flag.zeroVarIsZero, Flag.useRunning */
+  /** Flag.aboutZero, Flag.zeroVarIsZero, Flag.useRunning, Flag.relu */
   flags: number;
   eps: number;
   weight: Tensor | null;
@@ -25,6 +28,13 @@ export interface Plan {
   momentum: number;
   /** The running statistics wait for `updateRunning`. */
   defer: boolean;
+  /** What is added to y before the ReLU, of x's shape and in its memory order. */
+  add: Tensor | null;
+  /**
+   * Of how many spatial dimensions weight and bias, (C, ...S), are where x lies as (...S, C): the kernels take copies in
+   * that order. 0 where nothing is to be reordered.
+   */
+  reorder: number;
 }
 
 /** What a forward leaves for its backward. */
@@ -39,25 +49,40 @@ export interface Saved {
 export type Keep = 'statistics' | 'reference' | 'copy' | null;
 
 export const isFloat = (dtype: DType): dtype is FloatDType => dtype === 'float32' || dtype === 'float64';
+const isHalf = (dtype: DType): boolean => dtype === 'float16' || dtype === 'bfloat16';
 
-/** Whether data of one dtype go with parameters of the other. Outputs and their gradients are of the data's. */
-export const accepts = (data: DType, parameters: FloatDType): boolean => data === parameters;
+/** The dtype of parameters for such data, or undefined for data that layers do not take. */
+export const parametersOf = (data: DType): FloatDType | undefined =>
+  isFloat(data) ? data : isHalf(data) ? 'float32' : undefined;
 
 /** The data of a layer's call: a tensor of a dtype that goes with its parameters. */
 export function dataOf(value: unknown, where: string, name: string, parameters: FloatDType): Tensor {
   const x = asTensor(value, where, name, parameters);
-  if (!accepts(x.dtype, parameters)) {
-    const hint = isFloat(x.dtype)
-      ? `mixed dtype: all inputs must share same datatype; make the layer with dtype: '${x.dtype}' or convert the data`
-      : 'layers take floating point data; scale integers to floats first';
+  const needed = parametersOf(x.dtype);
+  if (needed !== parameters) {
+    const hint = needed
+      ? `mixed dtype: all inputs must share same datatype; make the layer with dtype: '${needed}' or convert the data`
+      : 'layers take floating point data; scale integers to floats first, as data preprocessing does';
     throw new TypeError(`${where}: ${name} is ${x.dtype}, the layer is ${parameters}: ${hint}`);
   }
   x.checkExtent(where, name);
   return x;
 }
 
+/** What is added to the output: of the input's dtype and shape. */
+export function addendOf(value: unknown, x: Tensor, where: string): Tensor {
+  const add = asTensor(value, where, 'add', x.dtype);
+  if (add.dtype !== x.dtype) throw new TypeError(`${where}: add is ${add.dtype}, the input is ${x.dtype}`);
+  if (!sameShape(add.shape, x.shape)) {
+    throw new RangeError(`${where}: add has shape ${formatShape(add.shape)}, the input has ${formatShape(x.shape)}`);
+  }
+  add.checkExtent(where, 'add');
+  return add;
+}
+
 // One for all calls: they are synchronous, and native copies it before all else.
 const block = new Float64Array(Block.length);
+const storage = (x: Tensor): number => (x.dtype === 'bfloat16' ? Flag.bfloat16 : 0);
 
 export function forward(
   where: string,
@@ -66,36 +91,49 @@ export function forward(
   keep: Keep,
   out: unknown,
 ): { y: Tensor; saved: Saved | null } {
-  const { channelsLast, geometry, flags } = plan;
+  const { channelsLast, geometry } = plan;
   let x = channelsLast ? given : given.contiguous();
   const y = target(out, x, channelsLast, where);
-  if (keep === 'reference' && out !== undefined && x.data.buffer === y.data.buffer && overlap(x, y)) {
-    throw new RangeError(
-      `${where}: out overlaps the input, which backward needs; work in place inside noGrad, or pass saveInput: 'copy'`,
-    );
+  const relu = (plan.flags & Flag.relu) !== 0;
+  const add = plan.add && (plan.add = layOut(plan.add, channelsLast));
+  if (keep === 'reference' && out !== undefined) {
+    const name = shareMemory(x, y) ? 'the input' : add && relu && shareMemory(add, y) ? 'add' : null;
+    if (name) {
+      throw new RangeError(
+        `${where}: out overlaps ${name}, which backward needs; work in place inside noGrad, or pass saveInput: 'copy'`,
+      );
+    }
   }
   const borrowed = x === given;
-  if (keep === 'copy' && borrowed) x = copyAsItLies(x, channelsLast);
+  if (keep === 'copy') {
+    if (borrowed) x = copyAsItLies(x, channelsLast);
+    if (add && relu) plan.add = copyAsItLies(add, channelsLast);
+  }
 
   const saved = keep ? new Float64Array(5 * statistics(geometry)) : null;
   if (elementsOf(x.shape) > 0) {
-    const weight = arrayOf(plan.weight, where, 'weight');
-    const bias = arrayOf(plan.bias, where, 'bias');
+    const weight = arrayOf(inMemoryOrder(plan.weight, plan), where, 'weight');
+    const bias = arrayOf(inMemoryOrder(plan.bias, plan), where, 'bias');
     const runningMean = arrayOf(plan.defer ? null : plan.runningMean, where, 'running_mean');
     const runningVar = arrayOf(plan.defer ? null : plan.runningVar, where, 'running_var');
     block.set(geometry);
     block[Block.offsetX] = x.offset;
     block[Block.offsetY] = y.offset;
+    block[Block.offsetAdd] = add ? add.offset : 0;
     block[Block.eps] = plan.eps;
     block[Block.momentum] = plan.momentum;
-    block[Block.flags] = flags + (keep === 'reference' && borrowed ? Flag.keepsInput : 0);
-    const [from, to] = [x.data as FloatArray, y.data as FloatArray];
-    check(addon.forward(block, from, to, weight, bias, saved, runningMean, runningVar), where, Names.forward);
+    block[Block.flags] = plan.flags + storage(x) + (keep === 'reference' && borrowed ? Flag.keepsInput : 0);
+    const [from, to] = [x.data as DataArray, y.data as DataArray];
+    const plus = add && (add.data as DataArray);
+    check(addon.forward(block, from, to, weight, bias, saved, runningMean, runningVar, plus), where, Names.forward);
   }
   return { y, saved: saved && { plan, x, statistics: saved } };
 }
 
-/** Adds into dweight and dbias, and returns the gradient of the input, unless `out` is null. */
+/**
+ * Adds into dweight and dbias, and returns the gradient of the input, unless `out` is null. `gradAdd` is where the
+ * gradient of what was added goes, if anybody wants it.
+ */
 export function backward(
   where: string,
   saved: Saved,
@@ -103,27 +141,70 @@ export function backward(
   dweight: Tensor | null,
   dbias: Tensor | null,
   out: unknown,
+  gradAdd?: unknown,
 ): Tensor | null {
   const { plan, x } = saved;
-  checkGradShape(where, given, x.shape);
+  const { channelsLast } = plan;
+  checkGrad(where, given, x);
   x.checkExtent(where, 'the kept input');
-  const dy = layOut(given, plan.channelsLast);
-  const dx = out === null ? null : target(out, x, plan.channelsLast, where);
+  const relu = (plan.flags & Flag.relu) !== 0;
+  const add = relu ? plan.add : null;
+  add?.checkExtent(where, 'what was added');
+  const dy = layOut(given, channelsLast);
+  const dx = out === null ? null : target(out, x, channelsLast, where);
+  const passed = gradAdd === undefined ? null : target(gradAdd, x, channelsLast, where, 'gradAdd');
+  if (passed && !relu) {
+    (passed.data as Float32Array).set(dy.data.subarray(dy.offset, dy.offset + x.size) as Float32Array, passed.offset);
+  }
   if (elementsOf(x.shape) > 0) {
-    const weight = arrayOf(plan.weight, where, 'weight');
-    const weightGrad = arrayOf(dweight, where, 'weight.grad');
-    const biasGrad = arrayOf(dbias, where, 'bias.grad');
+    const weight = arrayOf(inMemoryOrder(plan.weight, plan), where, 'weight');
+    const bias = relu ? arrayOf(inMemoryOrder(plan.bias, plan), where, 'bias') : null;
+    const [ownWeight, ownBias] = [inMemoryOrder(dweight, plan), inMemoryOrder(dbias, plan)];
+    const weightGrad = arrayOf(ownWeight, where, 'weight.grad');
+    const biasGrad = arrayOf(ownBias, where, 'bias.grad');
     block.set(plan.geometry);
     block[Block.offsetX] = x.offset;
     block[Block.offsetY] = dx ? dx.offset : 0;
     block[Block.offsetDy] = dy.offset;
-    block[Block.flags] = plan.flags;
-    const [gradOutput, from] = [dy.data as FloatArray, x.data as FloatArray];
-    const to = dx && (dx.data as FloatArray);
-    const fault = addon.backward(block, gradOutput, from, to, weight, saved.statistics, weightGrad, biasGrad);
+    block[Block.offsetAdd] = add ? add.offset : 0;
+    block[Block.flags] = plan.flags + storage(x);
+    const [gradOutput, from] = [dy.data as DataArray, x.data as DataArray];
+    const to = dx && (dx.data as DataArray);
+    // Behind a ReLU what it let through needs a place; without one of its own that is dx.
+    const gate = !relu
+      ? null
+      : passed
+        ? passed.data.subarray(passed.offset, passed.offset + x.size)
+        : dx
+          ? null
+          : allocate(x.dtype, x.size);
+    const fault = addon.backward(
+      block,
+      gradOutput,
+      from,
+      to,
+      weight,
+      saved.statistics,
+      weightGrad,
+      biasGrad,
+      gate as DataArray | null,
+      add && (add.data as DataArray),
+      bias,
+    );
     check(fault, where, Names.backward);
+    if (plan.reorder > 0) {
+      if (dweight) fromMemoryOrder(ownWeight!, dweight, plan);
+      if (dbias) fromMemoryOrder(ownBias!, dbias, plan);
+    }
   }
   return dx;
+}
+
+/** That dy is what an output for x can have as its gradient. */
+export function checkGrad(where: string, dy: Tensor, x: Pick<Tensor, 'dtype' | 'shape'>): void {
+  checkGradShape(where, dy, x.shape);
+  if (dy.dtype === x.dtype) return;
+  throw new TypeError(`${where}: grad_output is ${dy.dtype}, the latest forward's output is ${x.dtype}`);
 }
 
 export function checkGradShape(where: string, dy: Tensor, shape: readonly number[]): void {
@@ -162,36 +243,59 @@ export function momentsOf(where: string, x: Tensor, geometry: Geometry): Float64
   block.set(geometry);
   block[Block.offsetX] = x.offset;
   block[Block.flags] = 0;
-  check(addon.moments(block, x.data as FloatArray, out), where, Names.moments);
+  check(addon.moments(block, x.data as DataArray, out), where, Names.moments);
   return out;
 }
 
 /** The output for x: what the caller gave, if it fits, or a new array. */
-export function target(out: unknown, x: Pick<Tensor, 'dtype' | 'shape'>, channelsLast: boolean, where: string): Tensor {
+export function target(
+  out: unknown,
+  x: Pick<Tensor, 'dtype' | 'shape'>,
+  channelsLast: boolean,
+  where: string,
+  name = 'out',
+): Tensor {
   const { dtype, shape } = x;
   const size = elementsOf(shape);
-  if (out === undefined) return viewOf(allocate(dtype, size), shape, channelsLast);
+  if (out === undefined) return viewOf(allocate(dtype, size, where), shape, channelsLast, 0, dtype);
   if (out instanceof Tensor) {
-    if (out.dtype !== dtype) throw new TypeError(`${where}: out is ${out.dtype}, the input is ${dtype}`);
+    if (out.dtype !== dtype) throw new TypeError(`${where}: ${name} is ${out.dtype}, the input is ${dtype}`);
     const laid = channelsLast ? out.isChannelsLast : out.isContiguous;
     if (!sameShape(out.shape, shape) || !laid) {
       throw new RangeError(
-        `${where}: out must have shape ${formatShape(shape)} in ${channelsLast ? 'channels-last' : 'contiguous'} memory ` +
+        `${where}: ${name} must have shape ${formatShape(shape)} in ${channelsLast ? 'channels-last' : 'contiguous'} memory ` +
           `as the input, but has shape ${formatShape(out.shape)} and strides ${formatShape(out.strides)}`,
       );
     }
-    out.checkExtent(where, 'out');
+    out.checkExtent(where, name);
     return out;
   }
   if (!ArrayBuffer.isView(out)) {
-    throw new TypeError(`${where}: out must be a typed array or a Tensor, but got ${describe(out)}`);
+    throw new TypeError(`${where}: ${name} must be a typed array or a Tensor, but got ${describe(out)}`);
   }
-  if (lengthOf(out) !== size || new Tensor(out as TensorData, [lengthOf(out)], {}, `${where}: out`).dtype !== dtype) {
-    throw new (lengthOf(out) !== size ? RangeError : TypeError)(
-      `${where}: out must be ${dtype} with ${size} elements, but got ${describe(out)} with ${lengthOf(out)}`,
+  const raw = arrayKind(out) === 'Uint16Array' && isHalf(dtype) ? { dtype } : {};
+  const given = new Tensor(out as TensorData, [lengthOf(out)], raw, `${where}: ${name}`);
+  if (given.size !== size || given.dtype !== dtype) {
+    throw new (given.size !== size ? RangeError : TypeError)(
+      `${where}: ${name} must be ${dtype} with ${size} elements, but got ${describe(out)} with ${given.size}`,
     );
   }
-  return viewOf(out as TensorData, shape, channelsLast);
+  return viewOf(given.data, shape, channelsLast, 0, dtype);
+}
+
+/** A parameter, or its gradient, in the order that the kernels meet it in: see Plan.reorder. */
+function inMemoryOrder(t: Tensor | null, { reorder }: Plan): Tensor | null {
+  if (!t || reorder === 0) return t;
+  const [before, channel] = [t.ndim - reorder - 1, t.ndim - reorder];
+  const axes = t.shape.map((_, i) => i);
+  return t.permute(...axes.slice(0, before), ...axes.slice(channel), before).copy();
+}
+/** The way back. */
+function fromMemoryOrder(own: Tensor, t: Tensor, { reorder }: Plan): void {
+  const before = t.ndim - reorder - 1;
+  const axes = t.shape.map((_, i) => i);
+  const back = own.permute(...axes.slice(0, before), t.ndim - 1, ...axes.slice(before, -1));
+  gather(back, t.data.subarray(t.offset, t.offset + t.size) as Float32Array);
 }
 
 /** The elements of a parameter or buffer as the kernels take them: an array of exactly its size. */
@@ -210,7 +314,8 @@ export function sameShape(a: readonly number[], b: readonly number[]): boolean {
   return true;
 }
 
-function overlap(a: Tensor, b: Tensor): boolean {
+function shareMemory(a: Tensor, b: Tensor): boolean {
+  if (a.data.buffer !== b.data.buffer) return false;
   const bytes = (t: Tensor): [number, number] => {
     const { BYTES_PER_ELEMENT, byteOffset } = t.data;
     const from = byteOffset + t.offset * BYTES_PER_ELEMENT;
@@ -227,9 +332,9 @@ export function layOut(x: Tensor, channelsLast: boolean): Tensor {
   if (x.isChannelsLast) return x;
   const axes = x.shape.map((_, i) => i);
   const last = x.permute(0, ...axes.slice(2), 1).copy();
-  return viewOf(last.data, x.shape, true);
+  return viewOf(last.data, x.shape, true, 0, x.dtype);
 }
 
 function copyAsItLies(x: Tensor, channelsLast: boolean): Tensor {
-  return viewOf(x.data.slice(x.offset, x.offset + x.size), x.shape, channelsLast);
+  return viewOf(x.data.slice(x.offset, x.offset + x.size), x.shape, channelsLast, 0, x.dtype);
 }

@@ -29,9 +29,9 @@ export function groupNorm(x: Layout, groups: number): Geometry {
   return beside(x) ? [n, s, groups, c / groups, 1, c] : [n, 1, groups, (c / groups) * s, s, c];
 }
 
-/** LayerNorm and RMSNorm over the last `size` elements. */
-export function layerNorm(rows: number, size: number): Geometry {
-  return [rows, 1, 1, size, 1, size];
+/** LayerNorm and RMSNorm: n rows of c elements, or the s columns of n matrices with c rows. */
+export function layerNorm(n: number, c: number, s: number): Geometry {
+  return s === 1 ? [n, 1, 1, c, 1, c] : [n, c, s, 1, s, c];
 }
 
 /**

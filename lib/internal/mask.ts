@@ -11,7 +11,7 @@ import {
   type TensorData,
   type TensorFields,
 } from '../tensor';
-import { backward, checkGradShape, forward, layOut, target, type Keep, type Plan, type Saved } from './call';
+import { backward, checkGrad, forward, layOut, target, type Keep, type Plan, type Saved } from './call';
 import { describe, formatShape, lengthOf } from './errors';
 import type { Reading } from './plan';
 
@@ -293,8 +293,8 @@ function scatter(packed: TensorData, y: Tensor, { runs }: Packing): Tensor {
   return y;
 }
 
-const viewOfPart = (data: TensorData, { reading, offset }: Part): Tensor =>
-  viewOf(data, reading.shape, reading.channelsLast, offset);
+const viewOfPart = (data: TensorData, { reading, offset }: Part, dtype: DType): Tensor =>
+  viewOf(data, reading.shape, reading.channelsLast, offset, dtype);
 
 /** The elements of a parameter, or of its gradient, that go with a part. */
 function choose(t: Tensor | null, chosen: Runs | null): Tensor | null {
@@ -310,18 +310,21 @@ export function forwardPacked(
   packing: Packing,
   planOf: (reading: Reading) => Plan,
   keep: Keep,
+  add: Tensor | null,
   out: unknown,
 ): { y: Tensor; saved: PackedSaved } {
   const { channelsLast } = packing;
   const from = layOut(x, channelsLast);
   const y = target(out, from, channelsLast, where);
   const packed = pack(from, packing);
+  const packedAdd = add && pack(layOut(add, channelsLast), packing);
   const result = allocate(x.dtype, packed.length);
   const parts = packing.parts.map((part) => {
     const plan = planOf(part.reading);
     plan.weight = choose(plan.weight, part.parameters);
     plan.bias = choose(plan.bias, part.parameters);
-    return forward(where, viewOfPart(packed, part), plan, keep, viewOfPart(result, part)).saved!;
+    plan.add = packedAdd && viewOfPart(packedAdd, part, x.dtype);
+    return forward(where, viewOfPart(packed, part, x.dtype), plan, keep, viewOfPart(result, part, x.dtype)).saved!;
   });
   scatter(result, y, packing);
   return { y, saved: { packing, shape: x.shape, dtype: x.dtype, parts } };
@@ -334,21 +337,26 @@ export function backwardPacked(
   dweight: Tensor | null,
   dbias: Tensor | null,
   out: unknown,
+  gradAdd: unknown,
 ): Tensor {
-  checkGradShape(where, dy, shape);
+  checkGrad(where, dy, { dtype, shape });
   const { channelsLast } = packing;
   const dx = target(out, { dtype, shape }, channelsLast, where);
+  const passed = gradAdd === undefined ? null : target(gradAdd, { dtype, shape }, channelsLast, where, 'gradAdd');
   const packed = pack(layOut(dy, channelsLast), packing);
   const result = allocate(dtype, packed.length);
+  const packedAdd = passed && allocate(dtype, packed.length);
   // The parts add to copies: should one fail, nothing has happened.
   const sums = [dweight, dbias].map((t) => t && t.copy()) as [Tensor | null, Tensor | null];
   parts.forEach((saved, i) => {
     const part = packing.parts[i]!;
     const own = sums.map((t) => choose(t, part.parameters)) as [Tensor | null, Tensor | null];
-    backward(where, saved, viewOfPart(packed, part), ...own, viewOfPart(result, part));
+    const into = packedAdd ? viewOfPart(packedAdd, part, dtype) : undefined;
+    backward(where, saved, viewOfPart(packed, part, dtype), ...own, viewOfPart(result, part, dtype), into);
     const { parameters } = part;
     if (parameters) sums.forEach((t, which) => t && copyRuns(t, numbers(own[which]!), parameters, true));
   });
   [dweight, dbias].forEach((t, i) => t && numbers(t).set(numbers(sums[i]!), t.offset));
+  if (passed) scatter(packedAdd!, passed, packing);
   return scatter(result, dx, packing);
 }

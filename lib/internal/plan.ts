@@ -1,9 +1,9 @@
 // From a norm's arguments to a plan: torch's rules in torch's order and words, each once for the layer and the function
 // of a norm. How x is read comes first (its rank), then what must fit it.
 
-import { elementsOf, type Tensor } from '../tensor';
+import { elementsOf, type DType, type Tensor } from '../tensor';
 import { Flag } from './addon';
-import { sameShape, type FloatDType, type Plan } from './call';
+import { parametersOf, sameShape, type Plan } from './call';
 import { checkSize, describe, formatShape } from './errors';
 import * as geometry from './geometry';
 import type { Geometry, Layout } from './geometry';
@@ -11,6 +11,8 @@ import type { Geometry, Layout } from './geometry';
 /** How a norm reads x. `shape` is for messages. */
 export interface Reading extends Layout {
   shape: readonly number[];
+  /** Of LayerNorm: see Plan.reorder. */
+  reorder?: number;
 }
 
 export interface Affine {
@@ -57,8 +59,12 @@ export function checkNormalizedShape(given: unknown, where: string): readonly nu
   return Object.freeze(shape.map((size, i) => checkSize(where, `normalizedShape[${i}]`, size)));
 }
 
-/** (..., *normalizedShape): rows of as many channels as there are elements to normalize. */
-export function readTrailing({ shape }: Tensor, normalizedShape: readonly number[], where: string): Reading {
+/**
+ * (..., *normalizedShape): n rows of c elements; or, where channels-last memory is taken as it lies, n matrices of c rows
+ * and s columns, which are normalized down.
+ */
+export function readTrailing(x: Tensor, normalizedShape: readonly number[], where: string, asItLies = false): Reading {
+  const { shape } = x;
   const offset = shape.length - normalizedShape.length;
   let fits = offset >= 0;
   for (let i = 0; fits && i < normalizedShape.length; i++) fits = normalizedShape[i] === shape[offset + i];
@@ -69,7 +75,25 @@ export function readTrailing({ shape }: Tensor, normalizedShape: readonly number
     );
   }
   const c = elementsOf(normalizedShape);
-  return { n: c === 0 ? 0 : elementsOf(shape) / c, c, s: 1, channelsLast: false, shape };
+  const rows = { n: c === 0 ? 0 : x.size / c, c, s: 1, channelsLast: false, shape };
+  if (!asItLies || c === 0 || x.isContiguous || !x.isChannelsLast) return rows;
+  const spatial = shape.length - 2;
+  if (normalizedShape.length > spatial) return { ...rows, channelsLast: true, reorder: spatial };
+  return { ...rows, n: rows.n / shape[1]!, s: shape[1]!, channelsLast: true };
+}
+
+/** n matrices of c channels and s columns around one axis, which is normalized. */
+export function readAxis(x: Tensor, channels: number, axis: number, where: string): Reading {
+  const { shape } = x;
+  const at = axis < 0 ? axis + shape.length : axis;
+  if (shape[at] !== channels) {
+    throw new RangeError(
+      `${where}: Given normalized_shape=[${channels}] and axis=${axis}, expected input with ${channels} elements in that ` +
+        `dimension, but got input of size${formatShape(shape)}`,
+    );
+  }
+  const [n, s] = [elementsOf(shape.slice(0, at)), elementsOf(shape.slice(at + 1))];
+  return { n, c: channels, s, channelsLast: at === 1 && !x.isContiguous && x.isChannelsLast, shape };
 }
 
 /** LayerNorm and RMSNorm: a weight and a bias for each element. */
@@ -86,7 +110,7 @@ export function checkElementwise(where: string, normalizedShape: readonly number
 }
 
 export function planOf(
-  x: Pick<Layout, 'channelsLast'>,
+  x: Pick<Reading, 'channelsLast' | 'reorder'>,
   geometry: Geometry,
   flags: number,
   eps: number,
@@ -94,8 +118,8 @@ export function planOf(
 ): Plan {
   const { weight, bias } = p;
   const { channelsLast } = x;
-  const none = { runningMean: null, runningVar: null, momentum: 0, defer: false };
-  return { geometry, channelsLast, flags, eps, weight, bias, ...none };
+  const none = { runningMean: null, runningVar: null, momentum: 0, defer: false, add: null };
+  return { geometry, channelsLast, flags, eps, weight, bias, ...none, reorder: x.reorder ?? 0 };
 }
 
 /** In torch's order: running_mean, running_var, weight, bias; each has one element for each channel. */
@@ -190,12 +214,18 @@ export function groupNorm(where: string, x: Reading, numGroups: number, p: Affin
 }
 
 export function layerNorm(x: Reading, p: Affine, eps: number): Plan {
-  return planOf(x, geometry.layerNorm(x.n, x.c), 0, eps, p);
+  return planOf(x, geometry.layerNorm(x.n, x.c, x.s), 0, eps, p);
+}
+
+/** LayerNorm of what `readAxis` has read. */
+export function channelNorm(x: Reading, p: Affine, eps: number): Plan {
+  const { n, c, s } = x;
+  return planOf(x, x.channelsLast ? geometry.layerNorm(n * s, c, 1) : geometry.layerNorm(n, c, s), 0, eps, p);
 }
 
 /** RMSNorm's default eps: of the type it computes in. */
-export const machineEpsilon = (dtype: FloatDType): number => (dtype === 'float64' ? 2 ** -52 : 2 ** -23);
+export const machineEpsilon = (dtype: DType): number => (parametersOf(dtype) === 'float64' ? 2 ** -52 : 2 ** -23);
 
 export function rmsNorm(x: Reading, weight: Tensor | null, eps: number): Plan {
-  return planOf(x, geometry.layerNorm(x.n, x.c), Flag.aboutZero, eps, { weight, bias: null });
+  return planOf(x, geometry.layerNorm(x.n, x.c, x.s), Flag.aboutZero, eps, { weight, bias: null });
 }

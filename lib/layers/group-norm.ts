@@ -1,11 +1,11 @@
 import type { Plan } from '../internal/call';
-import { checkOptions, checkSize } from '../internal/errors';
+import { checkSize } from '../internal/errors';
 import { packChannels, type MaskOptions, type Packing } from '../internal/mask';
 import { groupNorm, readGroups, type Reading } from '../internal/plan';
 import type { Parameter, Tensor } from '../tensor';
-import { makeParameter, Norm, python, readOption, type NormOptions } from './norm';
+import { makeParameter, Norm, python, readOption, type EpsOption, type NormOptions } from './norm';
 
-export interface GroupNormOptions extends NormOptions {
+export interface GroupNormOptions extends NormOptions, EpsOption {
   /** Whether there are a weight and a bias per channel; default true. */
   affine?: boolean | undefined;
   /** Whether there is a bias beside the weight; default true. */
@@ -43,9 +43,8 @@ export class GroupNorm extends Norm {
   readonly bias: Parameter | null;
 
   constructor(numGroups: number, numChannels: number, options: GroupNormOptions = {}) {
-    super(options?.dtype ?? 'float32');
+    super(options, ['eps', 'affine', 'bias']);
     const where = this.where;
-    checkOptions(where, options, ['eps', 'affine', 'bias', 'dtype']);
     this.numGroups = checkSize(where, 'numGroups', numGroups, 1);
     this.numChannels = checkSize(where, 'numChannels', numChannels);
     if (numChannels % numGroups !== 0) {

@@ -1,32 +1,40 @@
 import type { Plan } from '../internal/call';
-import { checkOptions } from '../internal/errors';
-import { packTrailing, type MaskOptions, type Packing } from '../internal/mask';
-import { checkNormalizedShape, layerNorm, readTrailing, type Reading } from '../internal/plan';
-import type { Parameter, Tensor } from '../tensor';
-import { makeParameter, Norm, python, readOption, type NormOptions } from './norm';
+import { describe } from '../internal/errors';
+import { packChannels, packTrailing, type MaskOptions, type Packing } from '../internal/mask';
+import { channelNorm, checkNormalizedShape, layerNorm, readAxis, readTrailing, type Reading } from '../internal/plan';
+import { elementsOf, type Parameter, type Tensor } from '../tensor';
+import { makeParameter, Norm, python, readOption, type EpsOption, type NormOptions } from './norm';
 
-export interface LayerNormOptions extends NormOptions {
+export interface LayerNormOptions extends NormOptions, EpsOption {
   /** Whether there are a weight and a bias per element; default true. */
   elementwiseAffine?: boolean | undefined;
   /** Whether there is a bias beside the weight; default true. */
   bias?: boolean | undefined;
+  /**
+   * The one dimension that is normalized instead of the last ones, with a normalizedShape of one size: 1 for the channels
+   * of (N, C, ...), as in ConvNeXt. Negative counts from the end.
+   */
+  axis?: number | undefined;
 }
 
 /** What LayerNorm and RMSNorm share: the trailing dimensions are normalized, each element has its own weight. */
 export abstract class TrailingNorm extends Norm {
   readonly normalizedShape: readonly number[];
 
-  protected constructor(normalizedShape: number | readonly number[], dtype: unknown) {
-    super(dtype);
+  protected constructor(normalizedShape: number | readonly number[], options: NormOptions, names: readonly string[]) {
+    super(options, names);
     this.normalizedShape = checkNormalizedShape(normalizedShape, this.where);
   }
 
   protected override read(x: Tensor, where: string): Reading {
-    return readTrailing(x, this.normalizedShape, where);
+    return readTrailing(x, this.normalizedShape, where, true);
   }
 
-  protected override pack(x: Reading, where: string, options: MaskOptions): Packing {
-    return packTrailing(where, x, this.normalizedShape.length, options);
+  protected override pack({ shape }: Reading, where: string, options: MaskOptions): Packing {
+    const dims = this.normalizedShape.length;
+    const c = elementsOf(this.normalizedShape);
+    const rows = { n: c === 0 ? 0 : elementsOf(shape) / c, c, s: 1, channelsLast: false, shape };
+    return packTrailing(where, rows, dims, options);
   }
 
   protected shapeRepr(): string {
@@ -59,13 +67,26 @@ export abstract class TrailingNorm extends Norm {
 export class LayerNorm extends TrailingNorm {
   readonly eps: number;
   readonly elementwiseAffine: boolean;
+  /** The one dimension that is normalized, or null: the last ones. */
+  readonly axis: number | null;
   readonly weight: Parameter | null;
   readonly bias: Parameter | null;
 
   constructor(normalizedShape: number | readonly number[], options: LayerNormOptions = {}) {
-    super(normalizedShape, options?.dtype ?? 'float32');
+    super(normalizedShape, options, ['eps', 'elementwiseAffine', 'bias', 'axis']);
     const where = this.where;
-    checkOptions(where, options, ['eps', 'elementwiseAffine', 'bias', 'dtype']);
+    const { axis = null } = options;
+    if (axis !== null && !Number.isSafeInteger(axis)) {
+      throw new (typeof axis === 'number' ? RangeError : TypeError)(
+        `${where}: axis must be an integer, but got ${describe(axis)}`,
+      );
+    }
+    if (axis !== null && this.normalizedShape.length !== 1) {
+      throw new RangeError(
+        `${where}: axis goes with a normalizedShape of one size, but got ${this.normalizedShape.length} sizes`,
+      );
+    }
+    this.axis = axis;
     this.eps = readOption.number(where, 'eps', options.eps, 1e-5);
     this.elementwiseAffine = readOption.boolean(where, 'elementwiseAffine', options.elementwiseAffine, true);
     const bias = readOption.boolean(where, 'bias', options.bias, true);
@@ -73,8 +94,19 @@ export class LayerNorm extends TrailingNorm {
     this.bias = makeParameter(this.dtype, this.normalizedShape, 0, this.elementwiseAffine && bias);
   }
 
+  protected override read(x: Tensor, where: string): Reading {
+    return this.axis === null ? super.read(x, where) : readAxis(x, this.normalizedShape[0]!, this.axis, where);
+  }
   protected override plan(x: Reading): Plan {
-    return layerNorm(x, this, this.eps);
+    return this.axis === null ? layerNorm(x, this, this.eps) : channelNorm(x, this, this.eps);
+  }
+  protected override pack(x: Reading, where: string, options: MaskOptions): Packing {
+    const { axis } = this;
+    if (axis === null) return super.pack(x, where, options);
+    if (axis !== 1 && axis !== 1 - x.shape.length) {
+      throw new RangeError(`${where}: mask and lengths go with axis 1 or the last dimensions, but axis is ${axis}`);
+    }
+    return packChannels(where, x, 1, options, true);
   }
 
   /** Weight 1, bias 0. */
@@ -84,10 +116,10 @@ export class LayerNorm extends TrailingNorm {
   }
 
   protected override extraRepr(): string {
-    const { eps, elementwiseAffine, bias } = this;
+    const { eps, elementwiseAffine, bias, axis } = this;
     return (
       `${this.shapeRepr()}, eps=${python(eps)}, elementwise_affine=${python(elementwiseAffine)}, ` +
-      `bias=${python(bias !== null)}`
+      `bias=${python(bias !== null)}${axis === null ? '' : `, axis=${axis}`}`
     );
   }
 }

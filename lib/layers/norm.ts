@@ -2,7 +2,16 @@
 // how it reads its input and what is to be computed; nothing here knows a layer by name.
 
 import { Flag } from '../internal/addon';
-import { backward, dataOf, forward, sameShape, type FloatDType, type Plan, type Saved } from '../internal/call';
+import {
+  addendOf,
+  backward,
+  dataOf,
+  forward,
+  sameShape,
+  type FloatDType,
+  type Plan,
+  type Saved,
+} from '../internal/call';
 import { checkBoolean, checkNumber, checkOptions, describe, formatShape, StateError } from '../internal/errors';
 import { backwardPacked, forwardPacked, type MaskOptions, type PackedSaved, type Packing } from '../internal/mask';
 import type { Reading } from '../internal/plan';
@@ -30,11 +39,18 @@ export interface ForwardOptions extends MaskOptions {
    * is computed again, as activation checkpointing does.
    */
   updateStats?: boolean | undefined;
+  /**
+   * Added to the output in the same pass, before the layer's ReLU if it has one: the shortcut of a residual block. Of the
+   * input's dtype and shape. Behind a ReLU backward needs it, and it must not be overwritten before then.
+   */
+  add?: TensorLike | undefined;
 }
 
 export interface BackwardOptions {
   /** Where to write the gradient of the input; may be the gradient of the output itself. */
   out?: TensorData | Tensor | undefined;
+  /** Where to write the gradient of `add`, which the forward was given. */
+  gradAdd?: TensorData | Tensor | undefined;
   /** The context that the forward was given. */
   context?: Context | undefined;
 }
@@ -47,20 +63,28 @@ export class Context {
   constructor(readonly owner: Norm) {}
 }
 
-const forwardNames = ['out', 'context', 'saveInput', 'updateStats', 'mask', 'lengths'];
+const forwardNames = ['out', 'context', 'saveInput', 'updateStats', 'mask', 'lengths', 'add'];
 
 export abstract class Norm extends Module {
   abstract readonly weight: Parameter | null;
   abstract readonly bias: Parameter | null;
+  /** Of parameters and statistics, and of data unless they are 16-bit floats, which float32 layers take too. */
   readonly dtype: FloatDType;
+  /** Whether the output goes through max(0, y), in the same pass. */
+  readonly relu: boolean;
   readonly #own: Context;
 
-  protected constructor(dtype: unknown) {
+  /** `names`: the options that the layer knows besides those of every norm. */
+  protected constructor(options: NormOptions, names: readonly string[]) {
     super();
+    const where = new.target.name;
+    checkOptions(where, options, [...names, 'dtype', 'relu']);
+    const { dtype = 'float32', relu = false } = options;
     if (dtype !== 'float32' && dtype !== 'float64') {
-      throw new TypeError(`${new.target.name}: dtype must be 'float32' or 'float64', but got ${describe(dtype)}`);
+      throw new TypeError(`${where}: dtype must be 'float32' or 'float64', but got ${describe(dtype)}`);
     }
     this.dtype = dtype;
+    this.relu = checkBoolean(where, 'relu', relu);
     this.#own = new Context(this);
   }
 
@@ -109,16 +133,18 @@ export abstract class Norm extends Module {
     const context = this.#contextOf(options.context, where);
     const x = dataOf(input, where, 'input', this.dtype);
     const reading = this.read(x, where);
+    const add = options.add === undefined ? null : addendOf(options.add, x, where);
     const keeps = isGradEnabled();
     if (options.mask !== undefined || options.lengths !== undefined) {
       const packing = this.pack(reading, where, options);
       const planOf = (part: Reading): Plan => this.#planOf(part, where, updateStats, true);
-      const { y, saved } = forwardPacked(where, x, packing, planOf, keeps ? 'reference' : 'statistics', out);
+      const { y, saved } = forwardPacked(where, x, packing, planOf, keeps ? 'reference' : 'statistics', add, out);
       if (saved.parts.length > 0) this.commit(where, updateStats, saved.parts[0]!.plan, saved.parts);
       if (keeps) context.saved = saved;
       return y;
     }
     const plan = this.#planOf(reading, where, updateStats, this.judges);
+    plan.add = add;
     const { y, saved } = forward(where, x, plan, keeps ? saveInput : this.judges ? 'statistics' : null, out);
     this.commit(where, updateStats, plan, this.judges ? [saved!] : null);
     if (keeps) context.saved = saved;
@@ -127,6 +153,7 @@ export abstract class Norm extends Module {
 
   #planOf(x: Reading, where: string, update: boolean, defer: boolean): Plan {
     const plan = this.plan(x, where);
+    if (this.relu) plan.flags += Flag.relu;
     if (plan.flags & Flag.useRunning) return plan;
     if (!update) plan.runningMean = plan.runningVar = null;
     plan.defer = defer;
@@ -143,7 +170,7 @@ export abstract class Norm extends Module {
    */
   override backward(gradOutput: TensorLike, options: BackwardOptions = {}): Tensor {
     const where = `${this.where}.backward`;
-    checkOptions(where, options, ['out', 'context']);
+    checkOptions(where, options, ['out', 'context', 'gradAdd']);
     const context = this.#contextOf(options.context, where);
     const saved = context.saved;
     if (!saved) {
@@ -158,12 +185,16 @@ export abstract class Norm extends Module {
     const biasGrad = this.#gradOf(this.bias, where, 'bias');
     const dx =
       'packing' in saved
-        ? backwardPacked(where, saved, dy, weightGrad, biasGrad, options.out)
-        : backward(where, saved, dy, weightGrad, biasGrad, options.out)!;
+        ? backwardPacked(where, saved, dy, weightGrad, biasGrad, options.out, options.gradAdd)
+        : backward(where, saved, dy, weightGrad, biasGrad, options.out, options.gradAdd)!;
     if (this.weight && weightGrad) this.weight.grad = weightGrad;
     if (this.bias && biasGrad) this.bias.grad = biasGrad;
     context.saved = null;
     return dx;
+  }
+
+  override toString(): string {
+    return this.relu ? super.toString().replace(/\)$/, ', relu=True)') : super.toString();
   }
 
   #contextOf(context: Context | undefined, where: string): Context {
@@ -209,10 +240,17 @@ export function python(value: number | boolean | null): string {
 }
 
 export interface NormOptions {
+  /**
+   * Of parameters and running statistics; default 'float32'. Data have the same, or are float16 or bfloat16 beside
+   * float32. The statistics of a batch are taken in double precision.
+   */
+  dtype?: FloatDType | undefined;
+  /** Whether the output goes through max(0, y) in the same pass, forward and backward; default false. */
+  relu?: boolean | undefined;
+}
+export interface EpsOption {
   /** Added to the variance under the root; default 1e-5. */
   eps?: number | undefined;
-  /** Of inputs, outputs and parameters; default 'float32'. Statistics are double precision in both. */
-  dtype?: FloatDType | undefined;
 }
 
 export const readOption = {

@@ -1,17 +1,15 @@
 import type { Plan } from '../internal/call';
-import { checkNumber, checkOptions } from '../internal/errors';
+import { checkNumber } from '../internal/errors';
 import { machineEpsilon, rmsNorm, type Reading } from '../internal/plan';
 import type { Parameter } from '../tensor';
 import { TrailingNorm } from './layer-norm';
-import { makeParameter, python, readOption, type FloatDType } from './norm';
+import { makeParameter, python, readOption, type NormOptions } from './norm';
 
-export interface RMSNormOptions {
+export interface RMSNormOptions extends NormOptions {
   /** Added to the mean square under the root; default null: the machine epsilon of the dtype. */
   eps?: number | null | undefined;
   /** Whether there is a weight per element; default true. */
   elementwiseAffine?: boolean | undefined;
-  /** Of inputs, outputs and the weight; default 'float32'. */
-  dtype?: FloatDType | undefined;
 }
 
 /**
@@ -42,9 +40,8 @@ export class RMSNorm extends TrailingNorm {
   readonly bias = null;
 
   constructor(normalizedShape: number | readonly number[], options: RMSNormOptions = {}) {
-    super(normalizedShape, options?.dtype ?? 'float32');
+    super(normalizedShape, options, ['eps', 'elementwiseAffine']);
     const where = this.where;
-    checkOptions(where, options, ['eps', 'elementwiseAffine', 'dtype']);
     const { eps = null } = options;
     this.eps = eps === null ? null : checkNumber(where, 'eps', eps);
     this.elementwiseAffine = readOption.boolean(where, 'elementwiseAffine', options.elementwiseAffine, true);

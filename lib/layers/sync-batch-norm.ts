@@ -83,7 +83,7 @@ function converted(layer: BatchNorm, name: string): SyncBatchNorm {
         'forward or load a state dict first',
     );
   }
-  const { numFeatures, eps, momentum, affine, trackRunningStats, dtype, nonFinite, singleValue } = layer;
+  const { numFeatures, eps, momentum, affine, trackRunningStats, dtype, relu, nonFinite, singleValue } = layer;
   const { weight, bias, runningMean, runningVar, numBatchesTracked } = layer;
   const sync = new SyncBatchNorm(numFeatures, {
     eps,
@@ -91,6 +91,7 @@ function converted(layer: BatchNorm, name: string): SyncBatchNorm {
     affine,
     trackRunningStats,
     dtype,
+    relu,
     nonFinite,
     singleValue,
   });

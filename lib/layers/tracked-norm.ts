@@ -2,14 +2,14 @@
 
 import { Flag } from '../internal/addon';
 import { updateRunning, type Plan, type Saved } from '../internal/call';
-import { checkBoolean, checkOptions, checkNumber, checkSize, StateError } from '../internal/errors';
+import { checkBoolean, checkNumber, checkSize, StateError } from '../internal/errors';
 import type { LoadScope, StateEntry } from '../state-dict';
 import { allocate, Tensor, type Parameter } from '../tensor';
-import { makeParameter, Norm, python, readOption, type FloatDType, type NormOptions } from './norm';
+import { makeParameter, Norm, python, readOption, type EpsOption, type FloatDType, type NormOptions } from './norm';
 
 export type NonFinite = 'propagate' | 'throw' | 'skip';
 
-export interface TrackedNormOptions extends NormOptions {
+export interface TrackedNormOptions extends NormOptions, EpsOption {
   /**
    * The share of each batch in the running statistics: `running = momentum * batch + (1 - momentum) * running`.
    * Default 0.1. null: BatchNorm averages all batches alike, InstanceNorm leaves its statistics as they are.
@@ -54,10 +54,9 @@ export abstract class TrackedNorm extends Norm {
     options: TrackedNormOptions,
     defaults: { affine: boolean; track: boolean; names?: readonly string[] },
   ) {
-    super(options?.dtype ?? 'float32');
+    const names = ['eps', 'momentum', 'affine', 'bias', 'trackRunningStats', 'nonFinite'];
+    super(options, [...names, ...(defaults.names ?? [])]);
     const where = this.where;
-    const names = ['eps', 'momentum', 'affine', 'bias', 'trackRunningStats', 'nonFinite', 'dtype'];
-    checkOptions(where, options, [...names, ...(defaults.names ?? [])]);
     this.numFeatures = checkSize(where, 'numFeatures', numFeatures);
     this.eps = readOption.number(where, 'eps', options.eps, 1e-5);
     const { momentum = 0.1 } = options;
