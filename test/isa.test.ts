@@ -2,7 +2,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
-import { isa, getNumThreads, noGrad, setNumThreads, Tensor } from '../lib';
+import { isa, getNumThreads, LayerNorm, noGrad, setNumThreads, Tensor } from '../lib';
 import { everyWay } from './support/isa';
 import { forms, prepare, values, type AnyLayer, type Form } from './support/shapes';
 import { expectSameBits, type Dtype } from './support/tolerance';
@@ -73,6 +73,12 @@ const large = [
   sized('LayerNorm', [2, 150001]),
   sized('LayerNorm', [1500, 203]),
   sized('RMSNorm', [1500, 203]),
+  {
+    ...forms.find((form) => form.name.startsWith('LayerNorm(5, axis 1)'))!,
+    name: 'LayerNorm over axis 1 of 3x200x700',
+    shape: [3, 200, 700],
+    make: (dtype: Dtype, options?: object) => new LayerNorm(200, { dtype, axis: 1, ...options }) as unknown as AnyLayer,
+  },
 ];
 
 describe('the same bits on every instruction set and for 1, 2, 3 and 7 threads', () => {

@@ -106,7 +106,9 @@ int backward_as(Arguments& a) {
   for (const size_t out : {kDx, kDweight, kDbias, kGated}) a.role(out, Arguments::Role::kOut);
   // dx over x is fine where nothing reads x afterwards, so not where the gate goes there first.
   const auto over_dy = [](size_t out, size_t other) { return (out == kDx || out == kGated) && other == kDy; };
-  const auto over_either = [](size_t out, size_t other) { return out == kDx && (other == kDy || other == kX); };
+  const auto over_either = [](size_t out, size_t other) {
+    return (out == kDx && (other == kDy || other == kX)) || (out == kGated && other == kDy);
+  };
   if (a.ok() && relu && !op.gated && g.elements() > 0) a.fail(Fault::kType, kGated);
   if (!(op.gated && op.gated == op.dx ? a.check_overlaps(over_dy) : a.check_overlaps(over_either))) return a.fault();
   if (g.elements() == 0) return 0;

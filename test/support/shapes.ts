@@ -98,6 +98,20 @@ function trailing(Class: typeof simdnorm.LayerNorm | typeof simdnorm.RMSNorm, sh
   };
 }
 
+/** LayerNorm over one axis that is not the last: matrices whose rows are channels. */
+function overAxis(shape: number[], axis: number, channelsLast = false): Form {
+  const [n, c, s] = [product(shape.slice(0, axis)), shape[axis]!, product(shape.slice(axis + 1))];
+  return {
+    name: `LayerNorm(${c}, axis ${axis}) ${shape.join('x')}${channelsLast ? ' channels-last' : ''}`,
+    make: (dtype, options) => new simdnorm.LayerNorm(c, { dtype, axis, ...options }) as unknown as AnyLayer,
+    shape,
+    channelsLast,
+    geometry: channelsLast || s === 1 ? [n * s, 1, 1, c, 1, c] : [n, c, s, 1, s, c],
+    about: 'mean',
+    eps: usual,
+  };
+}
+
 /** Sizes around the edges of 16 lanes and of a block. */
 export const edges = [2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 127, 128, 129, 1009];
 
@@ -136,6 +150,13 @@ export const forms: Form[] = [
   trailing(simdnorm.LayerNorm, [7, 1], 1),
   trailing(simdnorm.RMSNorm, [3, 4, 5], 2),
   trailing(simdnorm.RMSNorm, [130, 67], 1),
+  ...around((s) => overAxis([3, 5, s], 1)),
+  overAxis([2, 17, 5, 7], 1),
+  overAxis([3, 18, 5, 7], 1, true),
+  overAxis([2, 3, 65, 4], 2),
+  overAxis([7, 11, 1], 1),
+  overAxis([5, 6, 3], 0),
+  overAxis([2, 300, 67], 1),
 ];
 
 const arrays = { float32: Float32Array, float64: Float64Array };
