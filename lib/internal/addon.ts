@@ -29,6 +29,8 @@ export interface Addon {
     dweight: FloatArray | null,
     dbias: FloatArray | null,
   ): number;
+  localResponse(block: Float64Array, x: FloatArray, y: FloatArray): number;
+  localResponseBackward(block: Float64Array, dy: FloatArray, x: FloatArray, dx: FloatArray): number;
   /** (count, mean, meanLow, m2, m2Low) of every statistic. */
   moments(block: Float64Array, x: FloatArray, out: Float64Array): number;
   /** Merges the states of `from` into those of `into`. */
@@ -45,12 +47,30 @@ export interface Addon {
 
 /** Numbers of the parameter block, after the six of the geometry. native/bindings/addon.cc has the same list. */
 export const Block = { offsetX: 6, offsetY: 7, offsetDy: 8, eps: 9, momentum: 10, flags: 11, length: 12 } as const;
+/** Of a window over the channels: [outer][channels][inner], then how far it reaches, offsets, and what s^beta is made of. */
+export const WindowBlock = {
+  outer: 0,
+  channels: 1,
+  inner: 2,
+  before: 3,
+  after: 4,
+  offsetX: 5,
+  offsetY: 6,
+  offsetDy: 7,
+  k: 8,
+  scale: 9,
+  beta: 10,
+  keepsInput: 11,
+  length: 12,
+} as const;
 export const Flag = { aboutZero: 1, zeroVarIsZero: 2, useRunning: 4, keepsInput: 8 } as const;
 
 /** Names of the arguments, for messages. */
 export const Names = {
   forward: ['parameters', 'input', 'out', 'weight', 'bias', 'saved statistics', 'running_mean', 'running_var'],
   backward: ['parameters', 'grad_output', 'input', 'out', 'weight', 'saved statistics', 'weight.grad', 'bias.grad'],
+  localResponse: ['parameters', 'input', 'out'],
+  localResponseBackward: ['parameters', 'grad_output', 'input', 'out'],
   moments: ['parameters', 'input', 'out'],
   merge: ['into', 'from'],
 } as const;

@@ -7,6 +7,7 @@
 #include "native/bindings/arguments.h"
 #include "native/dispatch/dispatch.h"
 #include "native/ops/backward.h"
+#include "native/ops/local_response.h"
 #include "native/ops/normalize.h"
 #include "native/parallel/float_environment.h"
 
@@ -102,6 +103,62 @@ int backward_as(Arguments& a) {
   return finish(a, backward<T>(dispatch::active().of(T()), op));
 }
 
+// The numbers of a window's block; lib/internal/addon.ts has the same list.
+enum WindowBlock {
+  kOuter = 0,
+  kChannels = 1,
+  kInner = 2,
+  kBefore = 3,
+  kAfter = 4,
+  kAtX = 5,
+  kAtY = 6,
+  kAtDy = 7,
+  kAdded = 8,
+  kScale = 9,
+  kBeta = 10,
+  kKept = 11,  // 1: backward needs x, so y may not lie over it
+  kWindow_ = 12
+};
+
+ChannelWindow window(Arguments& a) {
+  const ChannelWindow w = {a.size(kOuter),  a.size(kChannels), a.size(kInner),
+                           a.size(kBefore), a.size(kAfter),    {a.number(kAdded), a.number(kScale), a.number(kBeta)}};
+  if (a.ok() && !w.valid()) a.fail(Fault::kNumber, 0);
+  return w;
+}
+
+// localResponse(block, x, y)
+template <class T>
+int local_response_as(Arguments& a) {
+  enum { kX = 1, kY };
+  const ChannelWindow w = window(a);
+  const size_t x_offset = a.size(kAtX), y_offset = a.size(kAtY);
+  const bool kept = a.size(kKept) != 0;
+  if (!a.ok()) return a.fault();
+  const T* x = a.span<T>(kX, w.elements(), x_offset);
+  T* y = a.span<T>(kY, w.elements(), y_offset);
+  a.role(kY, Arguments::Role::kOut);
+  const auto in_place = [](size_t, size_t) { return true; };
+  const auto apart = [](size_t, size_t) { return false; };
+  if (!(kept ? a.check_overlaps(apart) : a.check_overlaps(in_place))) return a.fault();
+  return finish(a, local_response<T>(dispatch::active().of(T()), w, x, y));
+}
+
+// localResponseBackward(block, dy, x, dx)
+template <class T>
+int local_response_backward_as(Arguments& a) {
+  enum { kDy = 1, kX, kDx };
+  const ChannelWindow w = window(a);
+  const size_t dy_offset = a.size(kAtDy), x_offset = a.size(kAtX), dx_offset = a.size(kAtY);
+  if (!a.ok()) return a.fault();
+  const T* dy = a.span<T>(kDy, w.elements(), dy_offset);
+  const T* x = a.span<T>(kX, w.elements(), x_offset);
+  T* dx = a.span<T>(kDx, w.elements(), dx_offset);
+  a.role(kDx, Arguments::Role::kOut);
+  if (!a.check_overlaps([](size_t, size_t) { return true; })) return a.fault();
+  return finish(a, local_response_backward<T>(dispatch::active().of(T()), w, dy, x, dx));
+}
+
 // moments(block, x, out): five numbers for each (batch, group)
 template <class T>
 int moments_as(Arguments& a) {
@@ -120,10 +177,10 @@ int moments_as(Arguments& a) {
 }
 
 using Typed = int (*)(Arguments&);
-template <Typed as_float, Typed as_double>
+template <Typed as_float, Typed as_double, size_t numbers = kBlock_>
 napi_value call(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
-  if (!a.ok() || !a.block(kBlock_)) return number(env, a.fault());
+  if (!a.ok() || !a.block(numbers)) return number(env, a.fault());
   const bool narrow = a.is_float32(1);
   if (!a.ok()) return number(env, a.fault());
   return number(env, narrow ? as_float(a) : as_double(a));
@@ -216,6 +273,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"forward", call<forward_as<float>, forward_as<double>>},
       {"backward", call<backward_as<float>, backward_as<double>>},
       {"moments", call<moments_as<float>, moments_as<double>>},
+      {"localResponse", call<local_response_as<float>, local_response_as<double>, kWindow_>},
+      {"localResponseBackward", call<local_response_backward_as<float>, local_response_backward_as<double>, kWindow_>},
       {"merge", merge_states},
       {"isaName", isa_name},
       {"isaSupported", isa_supported},

@@ -4,6 +4,8 @@
 #include "native/kernels/moments-inl.h"
 #include "native/kernels/apply-inl.h"
 #include "native/kernels/gradients-inl.h"
+#include "native/kernels/power-inl.h"
+#include "native/kernels/local_response-inl.h"
 
 namespace simdnorm {
 namespace SIMDNORM_ISA {
@@ -11,9 +13,23 @@ namespace {
 
 template <class T>
 constexpr Kernels<T> kKernels = {
-    moments<T>,        moments_columns<T>,    apply<T>,        apply_elements<T>,      apply_columns<T>,
-    grad_sums<T>,      grad_sums_elements<T>, grad_columns<T>, grad_columns_by_row<T>, slope<T>,
-    slope_elements<T>, slope_columns<T>,
+    moments<T>,
+    moments_columns<T>,
+    apply<T>,
+    apply_elements<T>,
+    apply_columns<T>,
+    grad_sums<T>,
+    grad_sums_elements<T>,
+    grad_columns<T>,
+    grad_columns_by_row<T>,
+    slope<T>,
+    slope_elements<T>,
+    slope_columns<T>,
+    squares<T>,
+    respond<T>,
+    respond_back<T>,
+    respond_slope<T>,
+    window_sums,
 };
 
 }  // namespace

@@ -44,6 +44,12 @@ inline void store(T* p, Vec<T> v, First first) {
   v.store_first(p, first.n);
 }
 
+// Rounded once.
+template <class L>
+inline void store(float* p, Vec<double> v, L lanes) {
+  store(p, narrow(v), lanes);
+}
+
 // Element i of x onwards, in the type A that sums are taken in.
 template <class A, class T>
 struct Loader;
