@@ -4,8 +4,15 @@ export { BatchNorm1d, BatchNorm2d, BatchNorm3d, type BatchNormOptions } from './
 export { GroupNorm, type GroupNormOptions } from './layers/group-norm';
 export { InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, type InstanceNormOptions } from './layers/instance-norm';
 export { LayerNorm, type LayerNormOptions } from './layers/layer-norm';
+export {
+  CrossMapLRN2d,
+  LocalResponseNorm,
+  type CrossMapLRN2dOptions,
+  type LocalResponseNormOptions,
+} from './layers/local-response-norm';
 export { RMSNorm, type RMSNormOptions } from './layers/rms-norm';
-export { Context, type BackwardOptions, type FloatDType, type ForwardOptions } from './layers/norm';
+export { Context, type BackwardOptions, type ForwardOptions } from './layers/layer';
+export type { FloatDType } from './internal/call';
 export { Module, Sequential, type ModuleLike } from './module';
 export { Parameter, Tensor, tensor } from './tensor';
 export type { DType, NestedArray, TensorData, TensorFields, TensorLike } from './tensor';

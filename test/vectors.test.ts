@@ -25,6 +25,7 @@ const camel = (name: string): string => name.replace(/_([a-z])/g, (_, letter: st
 const positional: Record<string, string[]> = {
   GroupNorm: ['num_groups', 'num_channels'],
   LayerNorm: ['normalized_shape'],
+  LocalResponseNorm: ['size'],
   RMSNorm: ['normalized_shape'],
 };
 
@@ -231,7 +232,6 @@ describe('vectors of what does not exist yet', () => {
         'state dicts',
         'functional forms',
         'unbatched InstanceNorm',
-        'LocalResponseNorm',
         'SyncBatchNorm',
         ...['1d', '2d', '3d'].flatMap((rank) => [`LazyBatchNorm${rank}`, `LazyInstanceNorm${rank}`]),
       ]),

@@ -401,8 +401,8 @@ describe('Module and Sequential', () => {
 it('exports the public names', () => {
   expect(Object.keys(simdnorm).sort()).toEqual(
     (
-      'BatchNorm1d BatchNorm2d BatchNorm3d Context GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d LayerNorm Module ' +
-      'Parameter RMSNorm Sequential StateError Tensor getNumThreads isGradEnabled isa noGrad setNumThreads tensor'
+      'BatchNorm1d BatchNorm2d BatchNorm3d Context CrossMapLRN2d GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d ' +
+      'LayerNorm LocalResponseNorm Module Parameter RMSNorm Sequential StateError Tensor getNumThreads isGradEnabled isa noGrad setNumThreads tensor'
     ).split(' '),
   );
   const anyLayer: AnyLayer = new GroupNorm(1, 1) as unknown as AnyLayer;
