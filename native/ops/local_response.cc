@@ -83,7 +83,6 @@ class Tiles {
     const parallel::Team team(bytes < kAloneBytes);
     const Scratch<double> memory(doubles * team.size());
     if (!memory.ok()) return Status::kOutOfMemory;
-    const FloatEnvironment environment;
     team.for_each(count(), team.grain(count(), bytes / count()), [&](size_t from, size_t to, size_t worker) {
       for (size_t i = from; i < to; i++) f((*this)[i], memory.get() + doubles * worker);
     });
@@ -108,6 +107,7 @@ template <class T>
 Status local_response(const Kernels<T>& k, const ChannelWindow& w, const T* x, T* y) {
   if (w.elements() == 0) return Status::kOk;
   if (w.f.beta == 0) return copy(w, x, y);
+  const FloatEnvironment environment;
   const Tiles tiles(w);
   const size_t pitch = tiles.width();
   const Terms squares(w, pitch, false);
@@ -127,6 +127,7 @@ template <class T>
 Status local_response_backward(const Kernels<T>& k, const ChannelWindow& w, const T* dy, const T* x, T* dx) {
   if (w.elements() == 0) return Status::kOk;
   if (w.f.beta == 0) return copy(w, dy, dx);
+  const FloatEnvironment environment;
   const Tiles tiles(w);
   const size_t pitch = tiles.width();
   const Terms squares(w, pitch, false), ratios(w, pitch, true);
