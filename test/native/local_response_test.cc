@@ -196,18 +196,18 @@ struct Problem {
   }
 };
 
+// f(problem): kinds of data and powers take turns, so that an emulator gets through.
 template <class T, class F>
 void each_problem(F f) {
-  const double betas[] = {0.75, 0.6, 0.5, 2, 1, 0, -0.5};
+  constexpr double betas[] = {0.75, 0.6, 0.5, 2, 1, 0, -0.5};
+  constexpr size_t kinds = static_cast<size_t>(Kind::kCount);
   size_t next = 0;
   for (const Shape& shape : kShapes) {
     for (const Reach& reach : kReaches) {
-      for (size_t kind = 0; kind < static_cast<size_t>(Kind::kCount); kind++) {
-        if (is_large(shape) && kind != next % static_cast<size_t>(Kind::kCount)) continue;
-        f(Problem<T>(shape, reach, {1.5, 0.3, betas[next % 7]}, static_cast<Kind>(kind)));
+      for (size_t kind = next % 3; kind < kinds; kind += is_large(shape) ? kinds : 3) {
+        f(Problem<T>(shape, reach, {1.5, 0.3, betas[next % 7]}, static_cast<Kind>((kind + next) % kinds)));
         next++;
       }
-      next++;
     }
   }
 }
@@ -382,7 +382,10 @@ template <class T>
 void digest(const KernelTable& table, test::Digest* out) {
   test::Random random(2);
   Values s;
-  for (size_t i = 0; i < 5000; i++) s.push_back(ldexp(1 + random.uniform(), static_cast<int>(random.below(600)) - 300));
+  for (size_t i = 0; i < 5000; i++) {
+    const int exponent = static_cast<int>(random.below(600)) - 300;
+    s.push_back(ldexp(1 + random.uniform(), exponent));
+  }
   for (const double beta : kBetas) out->add(reciprocal_powers<T>(table, s, beta));
   each_problem<T>([&](const Problem<T>& p) { out->add(run(table, p)); });
 }
