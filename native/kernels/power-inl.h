@@ -98,9 +98,10 @@ inline Doubles exponential(Doubles high, Doubles low) {
   const Doubles part = high - n * fill(kLn2High), part_low = low - n * fill(kLn2Low);
   const Doubles r = part + part_low, r_low = part_low - (r - part);
 
-  // 1/k! with the factors of k! multiplied out as k goes down: r^2/2! + r^3/3! + ... + r^14/14!
-  Doubles series = fill(1.0 / 14);
-  for (int k = 13; k >= 2; k--) series = (fill(1) + r * series) * fill(1.0 / k);
+  // 1/2! + r/3! + ... + r^12/14!
+  double factorial = 87178291200;
+  Doubles series = fill(1 / factorial);
+  for (int k = 14; k > 2; k--) series = series * r + fill(1 / (factorial /= k));
   const Doubles value = fill(1) + (r + (r * r * series + r_low));
 
   // 2^n in two factors, because 2^n itself may be beyond the range where value * 2^n is not.
