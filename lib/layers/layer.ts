@@ -51,11 +51,15 @@ export abstract class Layer<Saved> extends Module {
     this.#own = new Context(this);
   }
 
+  /** The names of the options that forward takes. */
+  protected get forwardNames(): readonly string[] {
+    return ['out', 'context', 'saveInput'];
+  }
   /** Computes the output, or throws with nothing changed. `keep`: what is kept of the input, null inside `noGrad`. */
   protected abstract run(
     x: Tensor,
     keep: 'reference' | 'copy' | null,
-    out: unknown,
+    options: ForwardOptions,
     where: string,
   ): { y: Tensor; saved: Saved | null };
   /** The gradient of the input; adds those of the parameters into their `grad`. */
@@ -80,14 +84,14 @@ export abstract class Layer<Saved> extends Module {
    */
   override forward(input: TensorLike, options: ForwardOptions = {}): Tensor {
     const where = `${this.where}.forward`;
-    checkOptions(where, options, ['out', 'context', 'saveInput']);
-    const { out, saveInput = 'reference' } = options;
+    checkOptions(where, options, this.forwardNames);
+    const { saveInput = 'reference' } = options;
     if (saveInput !== 'reference' && saveInput !== 'copy') {
       throw new TypeError(`${where}: saveInput must be 'reference' or 'copy', but got ${describe(saveInput)}`);
     }
     const context = this.#contextOf(options.context, where);
     const x = dataOf(input, where, 'input', this.dtype);
-    const { y, saved } = this.run(x, isGradEnabled() ? saveInput : null, out, where);
+    const { y, saved } = this.run(x, isGradEnabled() ? saveInput : null, options, where);
     if (saved) context.saved = saved;
     return y;
   }

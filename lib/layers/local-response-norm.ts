@@ -12,7 +12,7 @@ import {
   type WindowRule,
 } from '../internal/local-response';
 import type { Tensor } from '../tensor';
-import { Layer } from './layer';
+import { Layer, type ForwardOptions } from './layer';
 import { python } from './norm';
 
 export interface CrossMapLRN2dOptions {
@@ -58,7 +58,7 @@ abstract class WindowNorm extends Layer<Saved> {
   protected override run(
     x: Tensor,
     keep: 'reference' | 'copy' | null,
-    out: unknown,
+    { out }: ForwardOptions,
     where: string,
   ): { y: Tensor; saved: Saved | null } {
     this.checkRank(x.ndim, where);

@@ -6,7 +6,7 @@ import { place, placeBack, sameShape, type FloatDType } from '../internal/call';
 import { checkBoolean, checkNumber, formatShape, lengthOf } from '../internal/errors';
 import { statistics, type Geometry } from '../internal/geometry';
 import { allocate, elementsOf, Parameter, Tensor } from '../tensor';
-import { Layer } from './layer';
+import { Layer, type ForwardOptions } from './layer';
 
 export type { FloatDType };
 
@@ -49,7 +49,7 @@ export abstract class Norm extends Layer<Saved> {
   protected override run(
     given: Tensor,
     keep: 'reference' | 'copy' | null,
-    out: unknown,
+    { out }: ForwardOptions,
     where: string,
   ): { y: Tensor; saved: Saved | null } {
     this.checkShape(given.shape);
