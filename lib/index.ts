@@ -13,6 +13,9 @@ export {
 export { RMSNorm, type RMSNormOptions } from './layers/rms-norm';
 export { Context, type BackwardOptions, type ForwardOptions } from './layers/layer';
 export type { FloatDType } from './internal/call';
+export type { NormForwardOptions } from './layers/norm';
+export type { NonFinite } from './layers/tracked-norm';
+export type { MaskOptions, NestedMask } from './internal/mask';
 export { Module, Sequential, type ModuleLike } from './module';
 export { Parameter, Tensor, tensor } from './tensor';
 export type { DType, NestedArray, TensorData, TensorFields, TensorLike } from './tensor';

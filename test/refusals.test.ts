@@ -112,6 +112,18 @@ const everything: [string, () => unknown, Kind, RegExp][] = [
     /Expected more than 1 value per channel when training, got input size \[1, 3\]/,
   ],
   [
+    'another number of channels, unbatched',
+    () => new InstanceNorm1d(3).forward(f32(2, 5)),
+    RangeError,
+    /expected input's size at dim=0 to match num_features \(3\), but got: 2\./,
+  ],
+  [
+    'neither batched nor unbatched',
+    () => new InstanceNorm1d(3).forward(f32(2, 3, 5, 7)),
+    RangeError,
+    /expected 2D or 3D input \(got 4D input\)/,
+  ],
+  [
     'one spatial element',
     () => new InstanceNorm1d(3).forward(f32(2, 3, 1)),
     RangeError,

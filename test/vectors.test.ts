@@ -5,8 +5,10 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import * as simdnorm from '../lib';
 import { isa, type Parameter, type Tensor } from '../lib';
+import * as functional from '../lib/functional';
 import { everyWay } from './support/isa';
-import { readCases, readShapes, readTensors, type Case, type Data, type Dtype, type Entry } from './support/vectors';
+import { expectSameBits } from './support/tolerance';
+import { readCases, readTensors, type Case, type Data, type Dtype, type Entry } from './support/vectors';
 
 interface Layer {
   forward(x: { data: Float32Array | Float64Array; shape: number[] }): Tensor;
@@ -40,14 +42,8 @@ function make(test: Case, dtype: Dtype): Layer {
 /** Why a case cannot run yet, or undefined. */
 function missing(test: Case): string | undefined {
   if (test.kind === 'state_dict' || test.on === 'load_state_dict') return 'state dicts';
-  if (test.kind === 'functional' || test.on === 'functional') return 'functional forms';
+  if (test.kind === 'functional' || test.on === 'functional') return hasFunction(test) ? undefined : 'functional forms';
   if (!test.module || !(test.module in simdnorm)) return test.module ?? test.kind;
-  const rank = { InstanceNorm1d: 3, InstanceNorm2d: 4, InstanceNorm3d: 5 }[test.module];
-  if (rank && test.kind === 'module') {
-    const shapes = readShapes(test);
-    const unbatched = test.steps.some((s) => s.input !== undefined && shapes.get(s.input)!.length === rank - 1);
-    if (unbatched) return 'unbatched InstanceNorm';
-  }
   return undefined;
 }
 
@@ -161,6 +157,91 @@ function runSteps(test: Case, dtype: Dtype, tensors: Map<string, Data>): void {
   });
 }
 
+const hasFunction = ({ functional: f }: Case): boolean => f !== undefined && camel(f.name) in functional;
+
+type Numbers = { data: Float32Array | Float64Array; shape: number[] };
+type Fn = (...args: unknown[]) => never;
+const fn = functional as unknown as Record<string, Fn>;
+
+/** The case's function, its native form, and that one's backward: the same output, then the gradients. */
+function runFunction(test: Case, dtype: Dtype, tensors: Map<string, Data>): void {
+  const { name, args } = test.functional!;
+  const read = (value: unknown): unknown => {
+    const named = (value as { tensor?: string } | null)?.tensor;
+    return named === undefined ? value : asInput(tensors.get(named)!, dtype);
+  };
+  const entries = Object.entries(args).map(([key, value]) => [camel(key), read(value)] as const);
+  const places = ['numGroups', 'normalizedShape'];
+  const first = entries.filter(([key]) => places.includes(key)).map(([, value]) => value);
+  const options = Object.fromEntries(entries.filter(([key]) => !places.includes(key)));
+  const copies = (): Record<string, unknown> => ({ ...options, ...moved() });
+  const moved = (): Record<string, unknown> =>
+    Object.fromEntries(
+      ['runningMean', 'runningVar']
+        .filter((key) => options[key])
+        .map((key) => [key, { ...(options[key] as Numbers), data: (options[key] as Numbers).data.slice() }]),
+    );
+  const plain = camel(name.replace('native_', ''));
+  // InstanceNorm is GroupNorm with a group for each channel.
+  const instance = plain === 'instanceNorm';
+  const native = instance ? 'nativeGroupNorm' : `native${plain[0]!.toUpperCase()}${plain.slice(1)}`;
+  let x: Numbers;
+  let kept: { mean?: Tensor; rstd: Tensor };
+  for (const [i, step] of test.steps.entries()) {
+    const results: Record<string, Tensor | null | undefined> = {};
+    if (step.op === 'forward') {
+      x = asInput(tensors.get(step.input!)!, dtype);
+      const given = copies();
+      const output = fn[plain]!(x, ...first, given) as Tensor;
+      const { weight, bias, eps } = options;
+      const place = instance ? [x.shape[1]] : first;
+      const of = instance ? { weight, bias, eps } : copies();
+      const result = fn[native]!(x, ...place, of) as { output: Tensor; mean?: Tensor; rstd: Tensor };
+      if (!instance || options.useInputStats)
+        expectSameBits(plain, output.data as Float64Array, result.output.data as Float64Array);
+      kept = result;
+      const tensorOf = (value: unknown): Tensor | null =>
+        value ? simdnorm.tensor((value as Numbers).data, (value as Numbers).shape) : null;
+      Object.assign(results, {
+        output,
+        running_mean: tensorOf(given.runningMean),
+        running_var: tensorOf(given.runningVar),
+      });
+      if (!instance) Object.assign(results, { mean: result.mean, rstd: result.rstd });
+    } else {
+      const { weight, training, eps, runningMean, runningVar } = options;
+      const { mean, rstd } = kept!;
+      const wanted = {
+        ...(plain === 'batchNorm'
+          ? { training, eps, ...(training ? { mean, rstd } : { runningMean, runningVar }) }
+          : { rstd }),
+        ...(plain !== 'batchNorm' && mean && { mean }),
+        weight,
+      };
+      const place = instance ? [x!.shape[1]] : first;
+      const dy = asInput(tensors.get(step.grad_output!)!, dtype);
+      const found = fn[`${native}Backward`]!(dy, x!, ...place, wanted) as functional.Gradients;
+      Object.assign(results, { grad_input: found.gradInput, grad_weight: found.gradWeight, grad_bias: found.gradBias });
+    }
+    for (const [what, entry] of Object.entries(step.expect ?? {})) {
+      if (typeof entry === 'number') continue; // the counter is the layer's
+      if (results[what])
+        compare(`step ${i} ${what}`, results[what], { ...entry, optional: false }, test, dtype, tensors);
+      else if (!entry.optional) throw new Error(`step ${i}: nothing to compare ${what} with`);
+    }
+  }
+}
+
+function runFunctionError(test: Case): void {
+  const { name, args } = test.functional!;
+  const filled = Object.entries(args).map(([key, value]) => {
+    const shape = (value as { shape?: number[] } | null)?.shape;
+    return [camel(key), shape ? { data: new Float32Array(shape.reduce((p, n) => p * n, 1)), shape } : value] as const;
+  });
+  const { input, normalizedShape, ...options } = Object.fromEntries(filled);
+  expectError(test, () => fn[camel(name)]!(input, ...(normalizedShape ? [normalizedShape] : []), options));
+}
+
 function expectError(test: Case, run: () => void): void {
   expect(run).toThrow(new RegExp(test.error!));
 }
@@ -199,12 +280,14 @@ describe.each([...new Set(runnable.map((test) => test.source))])('vectors: %s', 
     const tensors = readTensors(test);
     everyWay(() => {
       if (test.kind === 'error') {
-        runError(test);
+        if (test.on === 'functional') runFunctionError(test);
+        else runError(test);
         return;
       }
       for (const dtype of test.dtypes) {
         try {
-          runSteps(test, dtype, tensors);
+          if (test.kind !== 'functional') runSteps(test, dtype, tensors);
+          if (hasFunction(test)) runFunction(test, dtype, tensors);
         } catch (error) {
           if (test.or_error && new RegExp(test.or_error).test((error as Error).message)) continue;
           throw new Error(`${isa.active}, ${dtype}: ${(error as Error).message}`);
@@ -230,8 +313,6 @@ describe('vectors of what does not exist yet', () => {
     expect(new Set(skipped.map((s) => s.why))).toEqual(
       new Set([
         'state dicts',
-        'functional forms',
-        'unbatched InstanceNorm',
         'SyncBatchNorm',
         ...['1d', '2d', '3d'].flatMap((rank) => [`LazyBatchNorm${rank}`, `LazyInstanceNorm${rank}`]),
       ]),

@@ -23,7 +23,7 @@ export interface Addon {
     block: Float64Array,
     dy: FloatArray,
     x: FloatArray,
-    dx: FloatArray,
+    dx: FloatArray | null,
     weight: FloatArray | null,
     saved: Float64Array,
     dweight: FloatArray | null,
@@ -31,6 +31,14 @@ export interface Addon {
   ): number;
   localResponse(block: Float64Array, x: FloatArray, y: FloatArray): number;
   localResponseBackward(block: Float64Array, dy: FloatArray, x: FloatArray, dx: FloatArray): number;
+  /** What forward does last, from its statistics; `counts` has the values behind those of each batch item. */
+  updateRunning(
+    block: Float64Array,
+    mean: FloatArray,
+    var_: FloatArray | null,
+    saved: Float64Array,
+    counts: Float64Array,
+  ): number;
   /** (count, mean, meanLow, m2, m2Low) of every statistic. */
   moments(block: Float64Array, x: FloatArray, out: Float64Array): number;
   /** Merges the states of `from` into those of `into`. */
@@ -72,6 +80,7 @@ export const Names = {
   localResponse: ['parameters', 'input', 'out'],
   localResponseBackward: ['parameters', 'grad_output', 'input', 'out'],
   moments: ['parameters', 'input', 'out'],
+  updateRunning: ['parameters', 'running_mean', 'running_var', 'saved statistics', 'counts'],
   merge: ['into', 'from'],
 } as const;
 

@@ -1,9 +1,42 @@
-// What every call into the kernels shares: which data it takes, where its output goes, how they lie in memory.
+// The one path into the kernels, without state: tensors and a plan in, an output and what backward needs out. Layers
+// bring their own parameters, functions those of the call; nothing here knows either by name, nor torch's rules.
 
 import { allocate, asTensor, elementsOf, Tensor, viewOf, type DType, type TensorData } from '../tensor';
+import { addon, Block, check, Flag, Names, type FloatArray } from './addon';
 import { describe, formatShape, lengthOf } from './errors';
+import { statistics, type Geometry } from './geometry';
 
 export type FloatDType = 'float32' | 'float64';
+
+/** What one call computes: made by plan.ts, which has checked that it all fits together. */
+export interface Plan {
+  geometry: Geometry;
+  /** x is taken as it lies, in channels-last memory; otherwise it is made contiguous. */
+  channelsLast: boolean;
+  /** Flag.aboutZero, Flag.zeroVarIsZero, Flag.useRunning */
+  flags: number;
+  eps: number;
+  weight: Tensor | null;
+  bias: Tensor | null;
+  /** With Flag.useRunning, what x is normalized by; else what the batch is taken into, if not null. */
+  runningMean: Tensor | null;
+  runningVar: Tensor | null;
+  /** The share of the batch in the running statistics. */
+  momentum: number;
+  /** The running statistics wait for `updateRunning`. */
+  defer: boolean;
+}
+
+/** What a forward leaves for its backward. */
+export interface Saved {
+  plan: Plan;
+  x: Tensor;
+  /** Five doubles for each (batch, group): see native/ops/statistics.h. */
+  statistics: Float64Array;
+}
+
+/** What to save: nothing, the statistics to look at, or the input too, itself or a copy. */
+export type Keep = 'statistics' | 'reference' | 'copy' | null;
 
 export const isFloat = (dtype: DType): dtype is FloatDType => dtype === 'float32' || dtype === 'float64';
 
@@ -33,13 +66,7 @@ export interface Places {
 }
 
 /** `keep`: what is kept of the input for backward. */
-export function place(
-  where: string,
-  given: Tensor,
-  channelsLast: boolean,
-  keep: 'reference' | 'copy' | null,
-  out: unknown,
-): Places {
+export function place(where: string, given: Tensor, channelsLast: boolean, keep: Keep, out: unknown): Places {
   const x = channelsLast ? given : given.contiguous();
   const y = target(out, x, channelsLast, where);
   if (keep === 'reference' && out !== undefined && x.data.buffer === y.data.buffer && overlap(x, y)) {
@@ -63,22 +90,119 @@ export function placeBack(
   channelsLast: boolean,
   out: unknown,
 ): { dy: Tensor; dx: Tensor } {
-  if (!sameShape(given.shape, x.shape)) {
-    throw new RangeError(
-      `${where}: grad_output has shape ${formatShape(given.shape)}, the latest forward's output has ${formatShape(x.shape)}`,
-    );
-  }
+  checkGradShape(where, given, x.shape);
   x.checkExtent(where, 'the kept input');
   return { dy: layOut(given, channelsLast), dx: target(out, x, channelsLast, where) };
 }
 
+// One for all calls: they are synchronous, and native copies it before all else.
+const block = new Float64Array(Block.length);
+
+export function forward(
+  where: string,
+  given: Tensor,
+  plan: Plan,
+  keep: Keep,
+  out: unknown,
+): { y: Tensor; saved: Saved | null } {
+  const { geometry, flags } = plan;
+  const { x, y, keepsInput } = place(where, given, plan.channelsLast, keep, out);
+  const saved = keep ? new Float64Array(5 * statistics(geometry)) : null;
+  if (elementsOf(x.shape) > 0) {
+    const weight = arrayOf(plan.weight, where, 'weight');
+    const bias = arrayOf(plan.bias, where, 'bias');
+    const runningMean = arrayOf(plan.defer ? null : plan.runningMean, where, 'running_mean');
+    const runningVar = arrayOf(plan.defer ? null : plan.runningVar, where, 'running_var');
+    block.set(geometry);
+    block[Block.offsetX] = x.offset;
+    block[Block.offsetY] = y.offset;
+    block[Block.eps] = plan.eps;
+    block[Block.momentum] = plan.momentum;
+    block[Block.flags] = flags + (keepsInput ? Flag.keepsInput : 0);
+    const [from, to] = [x.data as FloatArray, y.data as FloatArray];
+    check(addon.forward(block, from, to, weight, bias, saved, runningMean, runningVar), where, Names.forward);
+  }
+  return { y, saved: saved && { plan, x, statistics: saved } };
+}
+
+/** Adds into dweight and dbias, and returns the gradient of the input, unless `out` is null. */
+export function backward(
+  where: string,
+  saved: Saved,
+  given: Tensor,
+  dweight: Tensor | null,
+  dbias: Tensor | null,
+  out: unknown,
+): Tensor | null {
+  const { plan, x } = saved;
+  checkGradShape(where, given, x.shape);
+  x.checkExtent(where, 'the kept input');
+  const dy = layOut(given, plan.channelsLast);
+  const dx = out === null ? null : target(out, x, plan.channelsLast, where);
+  if (elementsOf(x.shape) > 0) {
+    const weight = arrayOf(plan.weight, where, 'weight');
+    const weightGrad = arrayOf(dweight, where, 'weight.grad');
+    const biasGrad = arrayOf(dbias, where, 'bias.grad');
+    block.set(plan.geometry);
+    block[Block.offsetX] = x.offset;
+    block[Block.offsetY] = dx ? dx.offset : 0;
+    block[Block.offsetDy] = dy.offset;
+    block[Block.flags] = plan.flags;
+    const [gradOutput, from] = [dy.data as FloatArray, x.data as FloatArray];
+    const to = dx && (dx.data as FloatArray);
+    const fault = addon.backward(block, gradOutput, from, to, weight, saved.statistics, weightGrad, biasGrad);
+    check(fault, where, Names.backward);
+  }
+  return dx;
+}
+
+export function checkGradShape(where: string, dy: Tensor, shape: readonly number[]): void {
+  if (sameShape(dy.shape, shape)) return;
+  throw new RangeError(
+    `${where}: grad_output has shape ${formatShape(dy.shape)}, the latest forward's output has ${formatShape(shape)}`,
+  );
+}
+
+/** What forwards that deferred it have left: the running statistics take in the batch that these are the parts of. */
+export function updateRunning(where: string, parts: readonly Saved[]): void {
+  const filled = parts.filter(({ x }) => elementsOf(x.shape) > 0);
+  if (filled.length === 0) return;
+  const { runningMean, runningVar, momentum, geometry } = filled[0]!.plan;
+  if (!runningMean) return;
+  const counts = filled.flatMap(({ plan: { geometry: g } }) => new Array<number>(g[0]).fill(g[1] * g[3]));
+  const groups = geometry[2];
+  const all = new Float64Array(5 * groups * counts.length);
+  let at = 0;
+  for (const { statistics: own } of filled) {
+    all.set(own, at);
+    at += own.length;
+  }
+  const mean = arrayOf(runningMean, where, 'running_mean')!;
+  const variance = arrayOf(runningVar, where, 'running_var');
+  block.set([counts.length, 1, groups, 1, 1, groups]);
+  block[Block.momentum] = momentum;
+  const fault = addon.updateRunning(block, mean, variance, all, Float64Array.from(counts));
+  check(fault, where, Names.updateRunning);
+}
+
+/** (count, mean, meanLow, m2, m2Low) for each (batch, group) of a contiguous x. */
+export function momentsOf(where: string, x: Tensor, geometry: Geometry): Float64Array {
+  const out = new Float64Array(5 * statistics(geometry));
+  if (elementsOf(x.shape) === 0) return out;
+  block.set(geometry);
+  block[Block.offsetX] = x.offset;
+  block[Block.flags] = 0;
+  check(addon.moments(block, x.data as FloatArray, out), where, Names.moments);
+  return out;
+}
+
 /** The output for x: what the caller gave, if it fits, or a new array. */
-export function target(out: unknown, x: Tensor, channelsLast: boolean, where: string): Tensor {
+export function target(out: unknown, x: Pick<Tensor, 'dtype' | 'shape'>, channelsLast: boolean, where: string): Tensor {
   const { dtype, shape } = x;
   const size = elementsOf(shape);
   if (out === undefined) return viewOf(allocate(dtype, size), shape, channelsLast);
   if (out instanceof Tensor) {
-    if (out.dtype !== dtype) throw new TypeError(`${where}: out is ${out.dtype}, the layer is ${dtype}`);
+    if (out.dtype !== dtype) throw new TypeError(`${where}: out is ${out.dtype}, the input is ${dtype}`);
     const laid = channelsLast ? out.isChannelsLast : out.isContiguous;
     if (!sameShape(out.shape, shape) || !laid) {
       throw new RangeError(
@@ -100,6 +224,16 @@ export function target(out: unknown, x: Tensor, channelsLast: boolean, where: st
   return viewOf(out as TensorData, shape, channelsLast);
 }
 
+/** The elements of a parameter or buffer as the kernels take them: an array of exactly its size. */
+function arrayOf(t: Tensor | null, where: string, name: string): FloatArray | null {
+  if (t === null) return null;
+  if (t.offset === 0 && lengthOf(t.data) === t.size && t.isContiguous) return t.data as FloatArray;
+  t.checkExtent(where, name);
+  if (!t.isContiguous)
+    throw new RangeError(`${where}: ${name} must be contiguous, but has strides ${formatShape(t.strides)}`);
+  return t.data.subarray(t.offset, t.offset + t.size) as FloatArray;
+}
+
 export function sameShape(a: readonly number[], b: readonly number[]): boolean {
   if (a.length !== b.length) return false;
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
@@ -118,7 +252,7 @@ function overlap(a: Tensor, b: Tensor): boolean {
 }
 
 /** The elements in the memory order asked for, without a copy where they lie so already. */
-function layOut(x: Tensor, channelsLast: boolean): Tensor {
+export function layOut(x: Tensor, channelsLast: boolean): Tensor {
   if (!channelsLast) return x.contiguous();
   if (x.isChannelsLast) return x;
   const axes = x.shape.map((_, i) => i);

@@ -34,4 +34,22 @@ export function layerNorm(rows: number, size: number): Geometry {
   return [rows, 1, 1, size, 1, size];
 }
 
+/**
+ * Any reduction: `sizes` as they lie in memory, those with `reduced` to be reduced over. Neighbours of a kind collapse,
+ * to keep, reduce, keep, reduce; null where that is not enough. The statistics come in the order of the kept sizes.
+ */
+export function reduction(sizes: readonly number[], reduced: readonly boolean[]): Geometry | null {
+  const parts = [1, 1, 1, 1];
+  let at = 0;
+  sizes.forEach((size, i) => {
+    if (size === 1) return;
+    if ((at % 2 === 1) !== reduced[i]) at++;
+    if (at < 4) parts[at]! *= size;
+  });
+  if (at > 3) return null;
+  const [batch, outer, groups, inner] = parts as [number, number, number, number];
+  if (at === 0) return [1, 1, batch, 1, 1, batch];
+  return at === 1 ? [batch, 1, 1, outer, outer, 1] : [batch, outer, groups, inner, inner, groups];
+}
+
 export const statistics = ([batch, , groups]: Geometry): number => batch * groups;

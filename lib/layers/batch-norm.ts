@@ -1,61 +1,56 @@
-import { checkSize, formatShape } from '../internal/errors';
-import { batchNorm } from '../internal/geometry';
-import { elementsOf } from '../tensor';
-import type { Plan } from './norm';
+import type { Plan } from '../internal/call';
+import { checkSize } from '../internal/errors';
+import { packChannels, type MaskOptions, type Packing } from '../internal/mask';
+import { batchNorm, readChannels, type Reading } from '../internal/plan';
+import type { Tensor } from '../tensor';
+import { readOption } from './norm';
 import { TrackedNorm, type TrackedNormOptions } from './tracked-norm';
 
-export type BatchNormOptions = TrackedNormOptions;
+export interface BatchNormOptions extends TrackedNormOptions {
+  /**
+   * What one value per channel does in training: 'throw' (default), as in torch, or 'runningStats': it is normalized by
+   * the running statistics, which do not move. Without running statistics it throws.
+   */
+  singleValue?: 'throw' | 'runningStats' | undefined;
+}
 
 abstract class BatchNorm extends TrackedNorm {
   protected abstract readonly ranks: readonly number[];
+  readonly singleValue: 'throw' | 'runningStats';
 
   constructor(numFeatures: number, options: BatchNormOptions = {}) {
-    super(numFeatures, options, { affine: true, track: true });
+    super(numFeatures, options, { affine: true, track: true, names: ['singleValue'] });
+    this.singleValue = readOption.oneOf(this.where, 'singleValue', options.singleValue, ['throw', 'runningStats']);
   }
 
   /** As torch decides: batch statistics in training, and in evaluation where there are no running ones. */
-  #batchStatistics(): boolean {
+  #batchStatistics(x: Reading): boolean {
+    if (this.singleValue === 'runningStats' && x.n * x.s === 1 && this.runningMean) return false;
     return this.training || !this.runningMean;
   }
 
-  protected override checkShape(shape: readonly number[]): void {
-    const where = `${this.where}.forward`;
-    if (!this.ranks.includes(shape.length)) {
-      const expected = this.ranks.map((rank) => `${rank}D`).join(' or ');
-      throw new RangeError(`${where}: expected ${expected} input (got ${shape.length}D input)`);
+  protected override read(x: Tensor, where: string): Reading {
+    const rank = x.shape.length;
+    if (!this.ranks.includes(rank)) {
+      const expected = this.ranks.map((r) => `${r}D`).join(' or ');
+      throw new RangeError(`${where}: expected ${expected} input (got ${rank}D input)`);
     }
-    const [n, c, ...spatial] = shape as [number, number, ...number[]];
-    const training = this.#batchStatistics();
-    if (training && n * elementsOf(spatial) === 1) {
-      throw new RangeError(
-        `${where}: Expected more than 1 value per channel when training, got input size ${formatShape(shape)}`,
-      );
-    }
-    if (training && this.eps <= 0) {
-      throw new RangeError(`${where}: batch_norm eps must be positive during training, but got ${this.eps}`);
-    }
-    if (this.eps < 0) throw new RangeError(`${where}: batch_norm eps must be non-negative, but got ${this.eps}`);
-    this.checkChannels(c);
+    return readChannels(x);
   }
 
-  protected override plan(shape: readonly number[], channelsLast: boolean): Plan {
-    const [n, c, ...spatial] = shape as [number, number, ...number[]];
-    const useRunning = !this.#batchStatistics();
-    const update = this.training && this.runningMean !== null;
-    const seen = checkSize(`${this.where}.forward`, 'numBatchesTracked', this.numBatchesTracked ?? 0) + 1;
-    return {
-      geometry: batchNorm({ n, c, s: elementsOf(spatial), channelsLast }),
-      channelsLast,
-      eps: this.eps,
-      useRunning,
-      runningMean: useRunning || update ? this.runningMean : null,
-      runningVar: useRunning || update ? this.runningVar : null,
-      momentum: this.momentum ?? 1 / seen,
-    };
+  protected override plan(x: Reading, where: string): Plan {
+    const seen = checkSize(where, 'numBatchesTracked', this.numBatchesTracked ?? 0) + 1;
+    const plan = batchNorm(where, x, this, this.#batchStatistics(x), this.momentum ?? 1 / seen, this.eps);
+    this.checkFeatures(x.c, where);
+    return plan;
   }
 
-  protected override commit(): void {
-    if (this.training && this.numBatchesTracked !== null) this.numBatchesTracked++;
+  protected override pack(x: Reading, where: string, options: MaskOptions): Packing {
+    return packChannels(where, x, 1, options, true);
+  }
+
+  protected override count(): void {
+    if (this.numBatchesTracked !== null) this.numBatchesTracked++;
   }
 }
 
@@ -67,13 +62,14 @@ abstract class BatchNorm extends TrackedNorm {
  * *Shape*: (N, C) or (N, C, L), and the same out. Statistics of each of the C = `numFeatures` channels over the rest.
  *
  * *Options*: `eps` (1e-5), `momentum` (0.1, or null for the average of all batches), `affine` (true), `bias` (true),
- * `trackRunningStats` (true), `dtype` ('float32').
+ * `trackRunningStats` (true), `nonFinite` ('propagate'), `singleValue` ('throw'), `dtype` ('float32').
  *
  * *Train and eval*: in training by the batch's own statistics, which move the running ones; in evaluation by the
  * running ones, or by the batch's where `trackRunningStats` is false.
  *
- * *Throws* RangeError for another rank or number of channels, for one value per channel in training, and for eps that
- * is not positive in training; TypeError for another dtype. The layer is then exactly as before.
+ * *Throws* RangeError for another rank or number of channels, for one value per channel in training (unless
+ * `singleValue: 'runningStats'`), and for eps that is not positive in training; TypeError for another dtype; StateError
+ * for what `nonFinite: 'throw'` refuses. The layer is then exactly as before.
  *
  * *Matches* torch.nn.BatchNorm1d. Differences: a forward that throws does not count as a batch; an input with another
  * number of channels is refused without affine and running statistics too; the mean is kept to twice the precision.

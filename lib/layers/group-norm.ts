@@ -1,7 +1,9 @@
-import { checkOptions, checkSize, formatShape } from '../internal/errors';
-import { groupNorm } from '../internal/geometry';
-import { elementsOf, type Parameter } from '../tensor';
-import { makeParameter, Norm, python, readOption, type NormOptions, type Plan } from './norm';
+import type { Plan } from '../internal/call';
+import { checkOptions, checkSize } from '../internal/errors';
+import { packChannels, type MaskOptions, type Packing } from '../internal/mask';
+import { groupNorm, readGroups, type Reading } from '../internal/plan';
+import type { Parameter, Tensor } from '../tensor';
+import { makeParameter, Norm, python, readOption, type NormOptions } from './norm';
 
 export interface GroupNormOptions extends NormOptions {
   /** Whether there are a weight and a bias per channel; default true. */
@@ -40,9 +42,6 @@ export class GroupNorm extends Norm {
   readonly weight: Parameter | null;
   readonly bias: Parameter | null;
 
-  protected override readonly acceptsChannelsLast = true;
-  protected override readonly flags = 0;
-
   constructor(numGroups: number, numChannels: number, options: GroupNormOptions = {}) {
     super(options?.dtype ?? 'float32');
     const where = this.where;
@@ -67,42 +66,20 @@ export class GroupNorm extends Norm {
     this.bias?.data.fill(0 as never);
   }
 
-  protected override checkShape(shape: readonly number[]): void {
-    const where = `${this.where}.forward`;
-    if (shape.length < 2) {
-      throw new RangeError(`${where}: Expected at least 2 dimensions for input tensor but received ${shape.length}`);
-    }
-    const c = shape[1]!;
-    if (c % this.numGroups !== 0) {
-      throw new RangeError(
-        `${where}: Expected number of channels in input to be divisible by num_groups, but got input of shape ` +
-          `${formatShape(shape)} and num_groups=${this.numGroups}`,
-      );
-    }
-    if (c !== this.numChannels) {
-      throw new RangeError(
-        `${where}: Expected weight to be a vector of size equal to the number of channels in input, but got weight of ` +
-          `shape [${this.numChannels}] and input of shape ${formatShape(shape)}`,
-      );
-    }
-    if (elementsOf(shape) / this.numGroups === 1) {
-      throw new RangeError(
-        `${where}: Expected more than 1 value per channel when training, got input size ${formatShape(shape)}`,
-      );
-    }
+  protected override read(x: Tensor, where: string): Reading {
+    return readGroups(x, where);
   }
 
-  protected override plan(shape: readonly number[], channelsLast: boolean): Plan {
-    const [n, c, ...spatial] = shape as [number, number, ...number[]];
-    return {
-      geometry: groupNorm({ n, c, s: elementsOf(spatial), channelsLast }, this.numGroups),
-      channelsLast,
-      eps: this.eps,
-      useRunning: false,
-      runningMean: null,
-      runningVar: null,
-      momentum: 0,
-    };
+  protected override plan(x: Reading, where: string): Plan {
+    const plan = groupNorm(where, x, this.numGroups, this, this.eps);
+    if (x.c !== this.numChannels) {
+      throw new RangeError(`${where}: expected an input with ${this.numChannels} channels, but got ${x.c}`);
+    }
+    return plan;
+  }
+
+  protected override pack(x: Reading, where: string, options: MaskOptions): Packing {
+    return packChannels(where, x, 1, options, false);
   }
 
   protected override extraRepr(): string {

@@ -1,7 +1,7 @@
-import { formatShape } from '../internal/errors';
-import { batchNorm, instanceNorm } from '../internal/geometry';
-import { elementsOf } from '../tensor';
-import type { Plan } from './norm';
+import type { Plan } from '../internal/call';
+import { packChannels, type MaskOptions, type Packing } from '../internal/mask';
+import { instanceNorm, readChannels, readUnbatched, type Reading } from '../internal/plan';
+import type { Tensor } from '../tensor';
 import { TrackedNorm, type TrackedNormOptions } from './tracked-norm';
 
 export type InstanceNormOptions = TrackedNormOptions;
@@ -17,43 +17,30 @@ abstract class InstanceNorm extends TrackedNorm {
     return this.training || !this.trackRunningStats;
   }
 
-  protected override checkShape(shape: readonly number[]): void {
-    const where = `${this.where}.forward`;
-    if (shape.length !== this.rank) {
-      throw new RangeError(
-        shape.length === this.rank - 1
-          ? `${where}: unbatched ${shape.length}D input is not supported yet; reshape it to ${formatShape([1, ...shape])}`
-          : `${where}: expected ${this.rank - 1}D or ${this.rank}D input (got ${shape.length}D input)`,
-      );
+  protected override read(x: Tensor, where: string): Reading {
+    const rank = x.shape.length;
+    if (rank !== this.rank && rank !== this.rank - 1) {
+      throw new RangeError(`${where}: expected ${this.rank - 1}D or ${this.rank}D input (got ${rank}D input)`);
     }
-    const [, c, ...spatial] = shape as [number, number, ...number[]];
+    const dim = rank - this.rank + 1;
+    const c = x.shape[dim];
     if (c !== this.numFeatures) {
       throw new RangeError(
-        `${where}: expected input's size at dim=1 to match num_features (${this.numFeatures}), but got: ${c}.`,
+        `${where}: expected input's size at dim=${dim} to match num_features (${this.numFeatures}), but got: ${c}.`,
       );
     }
-    if (this.#inputStatistics() && elementsOf(spatial) === 1) {
-      throw new RangeError(
-        `${where}: Expected more than 1 spatial element when training, got input size ${formatShape(shape)}`,
-      );
-    }
+    return dim === 0 ? readUnbatched(x) : readChannels(x);
   }
 
-  protected override plan(shape: readonly number[], channelsLast: boolean): Plan {
-    const [n, c, ...spatial] = shape as [number, number, ...number[]];
-    const layout = { n, c, s: elementsOf(spatial), channelsLast };
-    const useRunning = !this.#inputStatistics();
-    return {
-      // By running statistics every instance is alike: that is BatchNorm's view.
-      geometry: useRunning ? batchNorm(layout) : instanceNorm(layout),
-      channelsLast,
-      eps: this.eps,
-      useRunning,
-      // momentum null leaves the running statistics as they are.
-      runningMean: useRunning || this.momentum !== null ? this.runningMean : null,
-      runningVar: useRunning || this.momentum !== null ? this.runningVar : null,
-      momentum: this.momentum ?? 0,
-    };
+  protected override plan(x: Reading, where: string): Plan {
+    const plan = instanceNorm(where, x, this, this.#inputStatistics(), this.momentum ?? 0, this.eps);
+    // momentum null leaves the running statistics as they are.
+    if (this.momentum === null && this.#inputStatistics()) plan.runningMean = plan.runningVar = null;
+    return plan;
+  }
+
+  protected override pack(x: Reading, where: string, options: MaskOptions): Packing {
+    return packChannels(where, x, x.shape.length === this.rank ? 1 : 0, options, !this.#inputStatistics());
   }
 }
 
@@ -62,20 +49,20 @@ abstract class InstanceNorm extends TrackedNorm {
  *
  * y = (x - mean) / sqrt(var + eps) * weight + bias, with the biased variance of each (sample, channel).
  *
- * *Shape*: (N, C, L), and the same out.
+ * *Shape*: (N, C, L), or (C, L) for one sample, and the same out.
  *
- * *Options*: `eps` (1e-5), `momentum` (0.1), `affine` (false), `bias` (true), `trackRunningStats` (false), `dtype`
- * ('float32').
+ * *Options*: `eps` (1e-5), `momentum` (0.1), `affine` (false), `bias` (true), `trackRunningStats` (false), `nonFinite`
+ * ('propagate'), `dtype` ('float32').
  *
  * *Train and eval*: the same, unless `trackRunningStats`: then the running statistics take in the mean over the samples
  * of their means and unbiased variances in training, and serve in evaluation.
  *
  * *Throws* RangeError for another rank or number of channels, and for one spatial element where it needs statistics;
- * TypeError for another dtype. The layer is then exactly as before.
+ * TypeError for another dtype; StateError for what `nonFinite: 'throw'` refuses. The layer is then exactly as before.
  *
  * *Matches* torch.nn.InstanceNorm1d, with `momentum: null` leaving the running statistics as they are and
  * `numBatchesTracked` never counting. Differences: a wrong number of channels is an error without affine too, where
- * torch warns; unbatched input is not taken yet; an empty batch leaves the running statistics alone, where torch writes NaN.
+ * torch warns; an empty batch leaves the running statistics alone, where torch writes NaN.
  *
  * *Reference*: Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022
  *
@@ -87,7 +74,7 @@ export class InstanceNorm1d extends InstanceNorm {
 }
 
 /**
- * Normalizes each channel of each sample over both spatial dimensions: (N, C, H, W). All else as `InstanceNorm1d`.
+ * Normalizes each channel of each sample over both spatial dimensions: (N, C, H, W) or (C, H, W). All else as `InstanceNorm1d`.
  *
  * *Matches* torch.nn.InstanceNorm2d.
  *
@@ -99,7 +86,7 @@ export class InstanceNorm2d extends InstanceNorm {
 }
 
 /**
- * Normalizes each channel of each sample over all three spatial dimensions: (N, C, D, H, W). All else as
+ * Normalizes each channel of each sample over all three spatial dimensions: (N, C, D, H, W) or (C, D, H, W). All else as
  * `InstanceNorm1d`.
  *
  * *Matches* torch.nn.InstanceNorm3d.

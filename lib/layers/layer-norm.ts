@@ -1,7 +1,9 @@
-import { checkOptions, checkSize, describe, formatShape } from '../internal/errors';
-import { layerNorm } from '../internal/geometry';
-import { elementsOf, type Parameter } from '../tensor';
-import { makeParameter, Norm, python, readOption, type NormOptions, type Plan } from './norm';
+import type { Plan } from '../internal/call';
+import { checkOptions } from '../internal/errors';
+import { packTrailing, type MaskOptions, type Packing } from '../internal/mask';
+import { checkNormalizedShape, layerNorm, readTrailing, type Reading } from '../internal/plan';
+import type { Parameter, Tensor } from '../tensor';
+import { makeParameter, Norm, python, readOption, type NormOptions } from './norm';
 
 export interface LayerNormOptions extends NormOptions {
   /** Whether there are a weight and a bias per element; default true. */
@@ -13,49 +15,18 @@ export interface LayerNormOptions extends NormOptions {
 /** What LayerNorm and RMSNorm share: the trailing dimensions are normalized, each element has its own weight. */
 export abstract class TrailingNorm extends Norm {
   readonly normalizedShape: readonly number[];
-  protected override readonly acceptsChannelsLast = false;
 
   protected constructor(normalizedShape: number | readonly number[], dtype: unknown) {
     super(dtype);
-    const where = this.where;
-    if (typeof normalizedShape !== 'number' && !Array.isArray(normalizedShape)) {
-      throw new TypeError(
-        `${where}: normalizedShape must be an integer or an array, but got ${describe(normalizedShape)}`,
-      );
-    }
-    const shape = typeof normalizedShape === 'number' ? [normalizedShape] : [...(normalizedShape as number[])];
-    if (shape.length === 0) {
-      throw new RangeError(
-        `${where}: Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, ` +
-          'but got normalized_shape = []',
-      );
-    }
-    this.normalizedShape = Object.freeze(shape.map((size, i) => checkSize(where, `normalizedShape[${i}]`, size)));
+    this.normalizedShape = checkNormalizedShape(normalizedShape, this.where);
   }
 
-  protected abstract readonly epsInUse: number;
-
-  protected override checkShape(shape: readonly number[]): void {
-    const tail = this.normalizedShape;
-    const offset = shape.length - tail.length;
-    if (offset >= 0 && tail.every((size, i) => size === shape[offset + i])) return;
-    throw new RangeError(
-      `${this.where}.forward: Given normalized_shape=${formatShape(tail)}, expected input with shape ` +
-        `[*, ${tail.join(', ')}], but got input of size${formatShape(shape)}`,
-    );
+  protected override read(x: Tensor, where: string): Reading {
+    return readTrailing(x, this.normalizedShape, where);
   }
 
-  protected override plan(shape: readonly number[]): Plan {
-    const size = elementsOf(this.normalizedShape);
-    return {
-      geometry: layerNorm(size === 0 ? 0 : elementsOf(shape) / size, size),
-      channelsLast: false,
-      eps: this.epsInUse,
-      useRunning: false,
-      runningMean: null,
-      runningVar: null,
-      momentum: 0,
-    };
+  protected override pack(x: Reading, where: string, options: MaskOptions): Packing {
+    return packTrailing(where, x, this.normalizedShape.length, options);
   }
 
   protected shapeRepr(): string {
@@ -90,7 +61,6 @@ export class LayerNorm extends TrailingNorm {
   readonly elementwiseAffine: boolean;
   readonly weight: Parameter | null;
   readonly bias: Parameter | null;
-  protected override readonly flags = 0;
 
   constructor(normalizedShape: number | readonly number[], options: LayerNormOptions = {}) {
     super(normalizedShape, options?.dtype ?? 'float32');
@@ -103,8 +73,8 @@ export class LayerNorm extends TrailingNorm {
     this.bias = makeParameter(this.dtype, this.normalizedShape, 0, this.elementwiseAffine && bias);
   }
 
-  protected override get epsInUse(): number {
-    return this.eps;
+  protected override plan(x: Reading): Plan {
+    return layerNorm(x, this, this.eps);
   }
 
   /** Weight 1, bias 0. */

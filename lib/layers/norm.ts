@@ -1,105 +1,99 @@
-// What every normalization layer with statistics shares: the call into the kernels, and its parameters' gradients. A
-// layer says which shapes it accepts and which geometry they have; nothing here knows a layer by name.
+// What every normalization layer shares: its parameters' gradients, and what a forward keeps until backward. A layer says
+// how it reads its input and what is to be computed; nothing here knows a layer by name.
 
-import { addon, Block, check, Flag, Names, type FloatArray } from '../internal/addon';
-import { place, placeBack, sameShape, type FloatDType } from '../internal/call';
-import { checkBoolean, checkNumber, formatShape, lengthOf } from '../internal/errors';
-import { statistics, type Geometry } from '../internal/geometry';
-import { allocate, elementsOf, Parameter, Tensor } from '../tensor';
+import { Flag } from '../internal/addon';
+import { backward, forward, sameShape, type FloatDType, type Plan, type Saved } from '../internal/call';
+import { checkBoolean, checkNumber, describe, formatShape } from '../internal/errors';
+import { backwardPacked, forwardPacked, type MaskOptions, type PackedSaved, type Packing } from '../internal/mask';
+import type { Reading } from '../internal/plan';
+import { allocate, elementsOf, Parameter, Tensor, type TensorLike } from '../tensor';
 import { Layer, type ForwardOptions } from './layer';
 
 export type { FloatDType };
 
-interface Saved {
-  geometry: Geometry;
-  channelsLast: boolean;
-  x: Tensor;
-  statistics: Float64Array;
-  constant: boolean;
+export interface NormForwardOptions extends ForwardOptions, MaskOptions {
+  /**
+   * Whether running statistics take in the batch, and count it, in training; default true. false is for a forward that
+   * is computed again, as activation checkpointing does.
+   */
+  updateStats?: boolean | undefined;
 }
 
-/** How one forward is to run. */
-export interface Plan {
-  geometry: Geometry;
-  channelsLast: boolean;
-  eps: number;
-  /** Normalize by the running statistics instead of the input's. */
-  useRunning: boolean;
-  runningMean: Tensor | null;
-  runningVar: Tensor | null;
-  /** The share of the batch in the running statistics. */
-  momentum: number;
-}
+const forwardNames = ['out', 'context', 'saveInput', 'updateStats', 'mask', 'lengths'];
 
-export abstract class Norm extends Layer<Saved> {
+export abstract class Norm extends Layer<Saved | PackedSaved> {
   abstract readonly weight: Parameter | null;
   abstract readonly bias: Parameter | null;
-  readonly #block = new Float64Array(Block.length);
 
-  /** Refuses shapes the layer does not take, in torch's words. */
-  protected abstract checkShape(shape: readonly number[]): void;
-  /** Whether an input in channels-last memory is computed as it lies; otherwise it is copied first. */
-  protected abstract readonly acceptsChannelsLast: boolean;
-  /** Kernel flags: Flag.aboutZero for RMSNorm, Flag.zeroVarIsZero for BatchNorm and InstanceNorm. */
-  protected abstract readonly flags: number;
-  protected abstract plan(shape: readonly number[], channelsLast: boolean): Plan;
-  /** After a forward that succeeded. */
-  protected commit(): void {}
+  /** How the layer reads x, or torch's refusal of its rank. */
+  protected abstract read(x: Tensor, where: string): Reading;
+  /** What is to be computed, or torch's refusal of what does not fit. */
+  protected abstract plan(x: Reading, where: string): Plan;
+  /** Which of the input is data, packed: see internal/mask.ts. */
+  protected abstract pack(x: Reading, where: string, options: MaskOptions): Packing;
+  /** Whether `commit` looks at the batch's statistics before running ones may move. */
+  protected readonly judges: boolean = false;
+  /** After the kernels; throws to refuse. `deferred` has the batch's parts where running statistics are still to move. */
+  protected commit(_where: string, _update: boolean, _plan: Plan, _deferred: readonly Saved[] | null): void {}
 
-  protected override run(
-    given: Tensor,
-    keep: 'reference' | 'copy' | null,
-    { out }: ForwardOptions,
-    where: string,
-  ): { y: Tensor; saved: Saved | null } {
-    this.checkShape(given.shape);
-    const channelsLast = this.acceptsChannelsLast && !given.isContiguous && given.isChannelsLast;
-    const plan = this.plan(given.shape, channelsLast);
-    const { x, y, keepsInput } = place(where, given, channelsLast, keep, out);
-    const saved = keep ? new Float64Array(5 * statistics(plan.geometry)) : null;
-    if (elementsOf(x.shape) > 0) {
-      const block = this.#fill(plan.geometry, x.offset, y.offset);
-      block[Block.eps] = plan.eps;
-      block[Block.momentum] = plan.momentum;
-      block[Block.flags] = this.flags + (plan.useRunning ? Flag.useRunning : 0) + (keepsInput ? Flag.keepsInput : 0);
-      const fault = addon.forward(
-        block,
-        x.data as FloatArray,
-        y.data as FloatArray,
-        arrayOf(this.weight, where, 'weight'),
-        arrayOf(this.bias, where, 'bias'),
-        saved,
-        arrayOf(plan.runningMean, where, 'running_mean'),
-        arrayOf(plan.runningVar, where, 'running_var'),
-      );
-      check(fault, where, Names.forward);
-    }
-    this.commit();
-    const { geometry, useRunning: constant } = plan;
-    return { y, saved: saved && { geometry, channelsLast, x, statistics: saved, constant } };
+  /**
+   * Normalizes the input and, with gradients on, keeps a reference to it and its statistics for `backward`: the input
+   * must not be overwritten before then (or pass `saveInput: 'copy'`). Inside `noGrad` it keeps nothing, and what an
+   * earlier forward kept stays.
+   *
+   * With `mask` or `lengths` the result has the bits of the data without their padding: BatchNorm takes all valid
+   * positions together, InstanceNorm and GroupNorm each sample's own (whose statistics the running ones average),
+   * LayerNorm and RMSNorm leave whole rows out, or elements with their weights. Samples of equal lengths are the batch
+   * without padding; others are one sequence after the other in BatchNorm, and each a batch of its own elsewhere. Output
+   * and gradient are 0 in the padding, which may hold anything. What backward needs is a copy of the valid positions.
+   *
+   * @throws TypeError, RangeError for an input the layer does not take; the layer is then exactly as before
+   */
+  override forward(input: TensorLike, options: NormForwardOptions = {}): Tensor {
+    return super.forward(input, options);
   }
 
-  protected override runBack(saved: Saved, given: Tensor, out: unknown, where: string): Tensor {
-    const { geometry, x } = saved;
-    const { dy, dx } = placeBack(where, given, x, saved.channelsLast, out);
+  protected override get forwardNames(): readonly string[] {
+    return forwardNames;
+  }
+
+  protected override run(
+    x: Tensor,
+    keep: 'reference' | 'copy' | null,
+    options: NormForwardOptions,
+    where: string,
+  ): { y: Tensor; saved: Saved | PackedSaved | null } {
+    const { out, updateStats = true } = options;
+    checkBoolean(where, 'updateStats', updateStats);
+    const reading = this.read(x, where);
+    if (options.mask !== undefined || options.lengths !== undefined) {
+      const packing = this.pack(reading, where, options);
+      const planOf = (part: Reading): Plan => this.#planOf(part, where, updateStats, true);
+      const { y, saved } = forwardPacked(where, x, packing, planOf, keep ? 'reference' : 'statistics', out);
+      if (saved.parts.length > 0) this.commit(where, updateStats, saved.parts[0]!.plan, saved.parts);
+      return { y, saved: keep && saved };
+    }
+    const plan = this.#planOf(reading, where, updateStats, this.judges);
+    const { y, saved } = forward(where, x, plan, keep ?? (this.judges ? 'statistics' : null), out);
+    this.commit(where, updateStats, plan, this.judges ? [saved!] : null);
+    return { y, saved: keep && saved };
+  }
+
+  #planOf(x: Reading, where: string, update: boolean, defer: boolean): Plan {
+    const plan = this.plan(x, where);
+    if (plan.flags & Flag.useRunning) return plan;
+    if (!update) plan.runningMean = plan.runningVar = null;
+    plan.defer = defer;
+    return plan;
+  }
+
+  protected override runBack(saved: Saved | PackedSaved, dy: Tensor, out: unknown, where: string): Tensor {
     const weightGrad = this.#gradOf(this.weight, where, 'weight');
     const biasGrad = this.#gradOf(this.bias, where, 'bias');
-    if (elementsOf(x.shape) > 0) {
-      const block = this.#fill(geometry, x.offset, dx.offset);
-      block[Block.offsetDy] = dy.offset;
-      block[Block.flags] = this.flags + (saved.constant ? Flag.useRunning : 0);
-      const fault = addon.backward(
-        block,
-        dy.data as FloatArray,
-        x.data as FloatArray,
-        dx.data as FloatArray,
-        arrayOf(this.weight, where, 'weight'),
-        saved.statistics,
-        arrayOf(weightGrad, where, 'weight.grad'),
-        arrayOf(biasGrad, where, 'bias.grad'),
-      );
-      check(fault, where, Names.backward);
-    }
+    const dx =
+      'packing' in saved
+        ? backwardPacked(where, saved, dy, weightGrad, biasGrad, out)
+        : backward(where, saved, dy, weightGrad, biasGrad, out)!;
     if (this.weight && weightGrad) this.weight.grad = weightGrad;
     if (this.bias && biasGrad) this.bias.grad = biasGrad;
     return dx;
@@ -114,23 +108,6 @@ export abstract class Norm extends Layer<Saved> {
     }
     return parameter.grad ?? new Tensor(allocate(this.dtype, parameter.size), parameter.shape);
   }
-
-  #fill(geometry: Geometry, offsetX: number, offsetY: number): Float64Array {
-    this.#block.set(geometry);
-    this.#block[Block.offsetX] = offsetX;
-    this.#block[Block.offsetY] = offsetY;
-    return this.#block;
-  }
-}
-
-/** The elements of a parameter or buffer as the kernels take them: an array of exactly its size. */
-function arrayOf(t: Tensor | null, where: string, name: string): FloatArray | null {
-  if (t === null) return null;
-  if (t.offset === 0 && lengthOf(t.data) === t.size && t.isContiguous) return t.data as FloatArray;
-  t.checkExtent(where, name);
-  if (!t.isContiguous)
-    throw new RangeError(`${where}: ${name} must be contiguous, but has strides ${formatShape(t.strides)}`);
-  return t.data.subarray(t.offset, t.offset + t.size) as FloatArray;
 }
 
 /** Ones and zeros, as torch starts them; null where the layer has none. */
@@ -163,6 +140,12 @@ export interface NormOptions {
 }
 
 export const readOption = {
+  oneOf: <T extends string>(where: string, name: string, value: unknown, known: readonly [T, ...T[]]): T => {
+    if (value === undefined) return known[0];
+    if (known.includes(value as T)) return value as T;
+    const Kind = typeof value === 'string' ? RangeError : TypeError;
+    throw new Kind(`${where}: ${name} must be one of '${known.join("', '")}', but got ${describe(value)}`);
+  },
   boolean: (where: string, name: string, value: unknown, fallback: boolean): boolean =>
     value === undefined ? fallback : checkBoolean(where, name, value),
   number: (where: string, name: string, value: unknown, fallback: number): number =>

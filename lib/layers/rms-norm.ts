@@ -1,5 +1,6 @@
-import { Flag } from '../internal/addon';
+import type { Plan } from '../internal/call';
 import { checkNumber, checkOptions } from '../internal/errors';
+import { machineEpsilon, rmsNorm, type Reading } from '../internal/plan';
 import type { Parameter } from '../tensor';
 import { TrailingNorm } from './layer-norm';
 import { makeParameter, python, readOption, type FloatDType } from './norm';
@@ -39,7 +40,6 @@ export class RMSNorm extends TrailingNorm {
   readonly weight: Parameter | null;
   /** There is none. */
   readonly bias = null;
-  protected override readonly flags = Flag.aboutZero;
 
   constructor(normalizedShape: number | readonly number[], options: RMSNormOptions = {}) {
     super(normalizedShape, options?.dtype ?? 'float32');
@@ -51,8 +51,8 @@ export class RMSNorm extends TrailingNorm {
     this.weight = makeParameter(this.dtype, this.normalizedShape, 1, this.elementwiseAffine);
   }
 
-  protected override get epsInUse(): number {
-    return this.eps ?? (this.dtype === 'float32' ? 2 ** -23 : 2 ** -52);
+  protected override plan(x: Reading): Plan {
+    return rmsNorm(x, this.weight, this.eps ?? machineEpsilon(this.dtype));
   }
 
   /** Weight 1. */

@@ -1,9 +1,12 @@
 // What BatchNorm and InstanceNorm share, torch's `_NormBase`: one weight and bias per channel, and running statistics.
 
 import { Flag } from '../internal/addon';
-import { checkOptions, checkNumber, checkSize } from '../internal/errors';
+import { updateRunning, type Plan, type Saved } from '../internal/call';
+import { checkOptions, checkNumber, checkSize, StateError } from '../internal/errors';
 import { allocate, Tensor, type Parameter } from '../tensor';
-import { makeParameter, Norm, python, readOption, type NormOptions } from './norm';
+import { makeParameter, Norm, python, readOption, type FloatDType, type NormOptions } from './norm';
+
+export type NonFinite = 'propagate' | 'throw' | 'skip';
 
 export interface TrackedNormOptions extends NormOptions {
   /**
@@ -17,6 +20,12 @@ export interface TrackedNormOptions extends NormOptions {
   bias?: boolean | undefined;
   /** Whether running statistics are kept, for evaluation mode. */
   trackRunningStats?: boolean | undefined;
+  /**
+   * What a batch does in training whose mean or variance is not finite in the layer's dtype: 'propagate' (default)
+   * spoils the running statistics, as in torch; 'throw' is a StateError (`code` 'ERR_NON_FINITE') that names the channel
+   * and leaves the layer as it was; 'skip' leaves running statistics and counter as if there had been no such batch.
+   */
+  nonFinite?: NonFinite | undefined;
 }
 
 export abstract class TrackedNorm extends Norm {
@@ -25,6 +34,7 @@ export abstract class TrackedNorm extends Norm {
   readonly momentum: number | null;
   readonly affine: boolean;
   readonly trackRunningStats: boolean;
+  readonly nonFinite: NonFinite;
   /** Shape (numFeatures), ones at first; null without `affine`. */
   readonly weight: Parameter | null;
   /** Shape (numFeatures), zeros at first; null without `affine` or with `bias: false`. */
@@ -36,17 +46,17 @@ export abstract class TrackedNorm extends Norm {
   /** Batches seen in training mode (BatchNorm only); null without `trackRunningStats`. */
   numBatchesTracked: number | null;
 
-  protected override readonly acceptsChannelsLast = true;
-  protected override readonly flags = Flag.zeroVarIsZero;
+  protected override readonly judges: boolean;
 
   protected constructor(
     numFeatures: number,
     options: TrackedNormOptions,
-    defaults: { affine: boolean; track: boolean },
+    defaults: { affine: boolean; track: boolean; names?: readonly string[] },
   ) {
     super(options?.dtype ?? 'float32');
     const where = this.where;
-    checkOptions(where, options, ['eps', 'momentum', 'affine', 'bias', 'trackRunningStats', 'dtype']);
+    const names = ['eps', 'momentum', 'affine', 'bias', 'trackRunningStats', 'nonFinite', 'dtype'];
+    checkOptions(where, options, [...names, ...(defaults.names ?? [])]);
     this.numFeatures = checkSize(where, 'numFeatures', numFeatures);
     this.eps = readOption.number(where, 'eps', options.eps, 1e-5);
     const { momentum = 0.1 } = options;
@@ -54,6 +64,8 @@ export abstract class TrackedNorm extends Norm {
     this.affine = readOption.boolean(where, 'affine', options.affine, defaults.affine);
     const bias = readOption.boolean(where, 'bias', options.bias, true);
     this.trackRunningStats = readOption.boolean(where, 'trackRunningStats', options.trackRunningStats, defaults.track);
+    this.nonFinite = readOption.oneOf(where, 'nonFinite', options.nonFinite, ['propagate', 'throw', 'skip']);
+    this.judges = this.nonFinite !== 'propagate';
     const shape = [this.numFeatures];
     this.weight = makeParameter(this.dtype, shape, 1, this.affine);
     this.bias = makeParameter(this.dtype, shape, 0, this.affine && bias);
@@ -78,22 +90,37 @@ export abstract class TrackedNorm extends Norm {
     this.bias?.data.fill(0 as never);
   }
 
-  /** In torch's order and words; `c` is the input's number of channels. */
-  protected checkChannels(c: number): void {
-    const buffers = [
-      ['running_mean', this.runningMean],
-      ['running_var', this.runningVar],
-      ['weight', this.weight],
-      ['bias', this.bias],
-    ] as const;
-    for (const [name, buffer] of buffers) {
-      if (buffer && buffer.size !== c) {
-        throw new RangeError(`${this.where}.forward: ${name} should contain ${c} elements not ${buffer.size}`);
+  /** A batch has been taken in. */
+  protected count(): void {}
+
+  protected override commit(where: string, update: boolean, plan: Plan, deferred: readonly Saved[] | null): void {
+    if (!this.training || plan.flags & Flag.useRunning) return;
+    if (deferred) {
+      const found = this.judges ? firstNonFinite(deferred, this.dtype) : null;
+      if (found && this.nonFinite === 'skip') return;
+      if (found) {
+        throw new StateError(
+          'ERR_NON_FINITE',
+          `${where}: the batch has a mean of ${found.mean} and a variance of ${found.variance} in channel ` +
+            `${found.channel}; the layer is as it was (nonFinite: 'throw')`,
+        );
       }
+      updateRunning(where, deferred);
     }
-    if (c !== this.numFeatures) {
-      throw new RangeError(`${this.where}.forward: expected an input with ${this.numFeatures} channels, but got ${c}`);
-    }
+    if (update) this.count();
+  }
+
+  /** Whether a parameter or running statistic is NaN or infinite. */
+  hasNonFiniteState(): boolean {
+    return [this.weight, this.bias, this.runningMean, this.runningVar].some(
+      (t) => t !== null && !t.toArray().every(Number.isFinite),
+    );
+  }
+
+  /** What torch lets pass where there are neither parameters nor buffers. */
+  protected checkFeatures(c: number, where: string): void {
+    if (c === this.numFeatures) return;
+    throw new RangeError(`${where}: expected an input with ${this.numFeatures} channels, but got ${c}`);
   }
 
   protected override extraRepr(): string {
@@ -103,4 +130,24 @@ export abstract class TrackedNorm extends Norm {
       `bias=${python(bias !== null)}, track_running_stats=${python(trackRunningStats)}`
     );
   }
+}
+
+/** The first channel whose statistics the running ones could not take in. */
+function firstNonFinite(
+  parts: readonly Saved[],
+  dtype: FloatDType,
+): { channel: number; mean: number; variance: number } | null {
+  const held = dtype === 'float32' ? Math.fround : Number;
+  for (const { statistics, plan, x } of parts) {
+    if (x.size === 0) continue;
+    const [, outer, groups, inner] = plan.geometry;
+    const unbiased = (outer * inner) / (outer * inner - 1);
+    for (let s = 0; 5 * s < statistics.length; s++) {
+      const [center, rest, biased, , scale] = statistics.subarray(5 * s, 5 * s + 5) as unknown as number[];
+      const mean = held((center! + rest!) / scale!);
+      const variance = held((biased! * unbiased) / scale! / scale!);
+      if (!Number.isFinite(mean) || !Number.isFinite(variance)) return { channel: s % groups, mean, variance };
+    }
+  }
+  return null;
 }

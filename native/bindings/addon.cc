@@ -89,7 +89,7 @@ int backward_as(Arguments& a) {
   op.constant = (flags & kUseRunning) != 0;
   op.dy = a.span<T>(kDy, g.elements(), dy_offset);
   op.x = a.span<T>(kX, g.elements(), x_offset);
-  op.dx = a.span<T>(kDx, g.elements(), dx_offset);
+  op.dx = a.absent(kDx) ? nullptr : a.span<T>(kDx, g.elements(), dx_offset);
   op.weight = a.optional<T>(kWeight, g.channels);
   op.saved = reinterpret_cast<const Statistic*>(a.span<double>(kSaved, g.statistics() * 5));
   op.dweight = a.optional<T>(kDweight, g.channels);
@@ -174,6 +174,26 @@ int moments_as(Arguments& a) {
   if (g.elements() == 0) return 0;
   const About about = flags & kAboutZero ? About::kZero : About::kMean;
   return finish(a, all_moments<T>(dispatch::active().of(T()), g, x, about, reinterpret_cast<Moments*>(out)));
+}
+
+// updateRunning(block, mean, var, saved, counts): what forward does last, for callers that look at the statistics
+// first. `counts` has the values behind each statistic of a batch item; of the geometry only batch and groups matter.
+template <class T>
+int update_running_as(Arguments& a) {
+  enum { kMean = 1, kVar, kSaved, kCounts };
+  const Geometry g = a.geometry();
+  if (!a.ok()) return a.fault();
+  T* mean = a.span<T>(kMean, g.groups);
+  T* var = a.optional<T>(kVar, g.groups);
+  const auto* saved = reinterpret_cast<const Statistic*>(a.span<double>(kSaved, g.statistics() * 5));
+  const double* counts = a.span<double>(kCounts, g.batch);
+  a.role(kMean, Arguments::Role::kOut);
+  a.role(kVar, Arguments::Role::kOut);
+  if (!a.check_overlaps([](size_t, size_t) { return false; })) return a.fault();
+  if (g.statistics() == 0) return 0;
+  const FloatEnvironment environment;
+  update_running<T>(g, saved, counts, a.number(kMomentum), mean, var);
+  return 0;
 }
 
 using Typed = int (*)(Arguments&);
@@ -275,6 +295,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"moments", call<moments_as<float>, moments_as<double>>},
       {"localResponse", call<local_response_as<float>, local_response_as<double>, kWindow_>},
       {"localResponseBackward", call<local_response_backward_as<float>, local_response_backward_as<double>, kWindow_>},
+      {"updateRunning", call<update_running_as<float>, update_running_as<double>>},
       {"merge", merge_states},
       {"isaName", isa_name},
       {"isaSupported", isa_supported},

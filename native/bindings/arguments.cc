@@ -105,15 +105,17 @@ T* Arguments::span(size_t argument, size_t length, size_t offset) {
   return nullptr;
 }
 
+bool Arguments::absent(size_t argument) {
+  if (view(argument).is_array) return false;
+  napi_valuetype type = napi_undefined;
+  napi_typeof(env_, values_[argument], &type);
+  return type == napi_undefined || type == napi_null;
+}
+
 template <class T>
 T* Arguments::optional(size_t argument, size_t length) {
-  if (!ok()) return nullptr;
+  if (!ok() || absent(argument)) return nullptr;
   const View& v = view(argument);
-  if (!v.is_array) {
-    napi_valuetype type = napi_undefined;
-    napi_typeof(env_, values_[argument], &type);
-    if (type == napi_undefined || type == napi_null) return nullptr;
-  }
   if (v.is_array && v.type == type_of<T>() && v.length != length) {
     fail(Fault::kLength, argument);
     return nullptr;

@@ -38,7 +38,8 @@ class Arguments {
   // `length` elements from `offset` on; fails where there are fewer.
   template <class T>
   T* span(size_t argument, size_t length, size_t offset = 0);
-  // The same, all of the array exactly, or null for null and undefined.
+  bool absent(size_t argument);  // null or undefined
+  // The same, all of the array exactly, or null where it is absent.
   template <class T>
   T* optional(size_t argument, size_t length);
 

@@ -63,7 +63,7 @@ class Forward {
                        }
                      });
     if (!op_.use_running && (op_.running_mean || op_.running_var) && g_.elements() > 0) {
-      update_running(g_, stats_, op_.momentum, op_.running_mean, op_.running_var);
+      update_running(g_, stats_, nullptr, op_.momentum, op_.running_mean, op_.running_var);
     }
     return Status::kOk;
   }

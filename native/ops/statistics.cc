@@ -196,13 +196,13 @@ Status all_moments(const Kernels<T>& k, const Geometry& g, const T* x, About abo
 }
 
 template <class T>
-void update_running(const Geometry& g, const Statistic* stats, double momentum, T* mean, T* var) {
-  const double n = static_cast<double>(g.count());
+void update_running(const Geometry& g, const Statistic* stats, const double* counts, double momentum, T* mean, T* var) {
   const double batch = static_cast<double>(g.batch);
   for (size_t c = 0; c < g.groups; c++) {
     double batch_mean = 0, batch_var = 0;
     for (size_t b = 0; b < g.batch; b++) {
       const Statistic& s = stats[b * g.groups + c];
+      const double n = counts ? counts[b] : static_cast<double>(g.count());
       batch_mean += (s.mean + s.rest) / s.scale;
       batch_var += s.var * (n / (n - 1)) / s.scale / s.scale;
     }
@@ -221,7 +221,7 @@ void update_running(const Geometry& g, const Statistic* stats, double momentum, 
   template void reduce_columns<T>(const Kernels<T>&, const T*, const Geometry&, const Rule&, const parallel::Team&,    \
                                   double*, Moments*);                                                                  \
   template Status all_moments<T>(const Kernels<T>&, const Geometry&, const T*, About, Moments*);                       \
-  template void update_running<T>(const Geometry&, const Statistic*, double, T*, T*);
+  template void update_running<T>(const Geometry&, const Statistic*, const double*, double, T*, T*);
 SIMDNORM_INSTANTIATE(float)
 SIMDNORM_INSTANTIATE(double)
 

@@ -75,9 +75,10 @@ void reduce_columns(const Kernels<T>& k, const T* x, const Geometry& g, const Ru
 template <class T>
 Status all_moments(const Kernels<T>& k, const Geometry& g, const T* x, About about, Moments* out);
 
-// running = momentum * batch + (1 - momentum) * running, with the unbiased variance, averaged over `batch`.
+// running = momentum * batch + (1 - momentum) * running, with the unbiased variance, averaged over `batch`. `counts`
+// has the values behind each statistic of a batch item, or is null: the geometry's.
 template <class T>
-void update_running(const Geometry& g, const Statistic* stats, double momentum, T* mean, T* var);
+void update_running(const Geometry& g, const Statistic* stats, const double* counts, double momentum, T* mean, T* var);
 
 }  // namespace simdnorm
 

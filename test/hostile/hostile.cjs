@@ -16,6 +16,7 @@ const seed = Number(option('seed', Date.now() % 2 ** 31));
 console.log(`seed ${seed}`);
 
 const lib = require(join(root, 'dist', 'index.js'));
+const functional = require(join(root, 'dist', 'functional', 'index.js'));
 const { addon } = require(join(root, 'dist', 'internal', 'addon.js'));
 
 // mulberry32
@@ -157,6 +158,7 @@ function backwardCall(Kind, g) {
     null,
     null,
   );
+  const dx = random() < 0.1 ? null : make(Kind, size);
   const optional = (n) => (random() < 0.3 ? null : filled(Kind, n));
   return {
     name: 'backward',
@@ -164,17 +166,13 @@ function backwardCall(Kind, g) {
       new Float64Array([...g, 0, 0, 0, 0, 0, pick([0, 1, 4])]),
       filled(Kind, size),
       filled(Kind, size),
-      make(Kind, size),
+      dx,
       optional(channels),
       saved,
       optional(channels),
       optional(channels),
     ],
-    offsets: [
-      [8, 1],
-      [6, 2],
-      [7, 3],
-    ],
+    offsets: [[8, 1], [6, 2], ...(dx ? [[7, 3]] : [])],
   };
 }
 
@@ -184,6 +182,20 @@ function momentsCall(Kind, g) {
     name: 'moments',
     args: [new Float64Array([...g, 0, 0, 0, 0, 0, below(2)]), filled(Kind, size), make(Float64Array, g[0] * g[2] * 5)],
     offsets: [[6, 1]],
+  };
+}
+
+function updateRunningCall(Kind, [batch, , groups]) {
+  return {
+    name: 'updateRunning',
+    args: [
+      new Float64Array([batch, 1, groups, 1, 1, groups, 0, 0, 0, 0, 0.1, 0]),
+      filled(Kind, groups),
+      random() < 0.3 ? null : filled(Kind, groups),
+      filled(Float64Array, batch * groups * 5),
+      filled(Float64Array, batch),
+    ],
+    offsets: [],
   };
 }
 
@@ -258,7 +270,8 @@ function corrupt(call) {
       return true;
     case 3:
       args[i] = x instanceof Float64Array ? new Float32Array(x.length) : new Float64Array(x.length); // another dtype
-      return name === 'moments' && i === 1 ? 'maybe' : true; // whose dtype is the call's
+      // whose dtype is the call's
+      return i === 1 && (name === 'moments' || (name === 'updateRunning' && args[2] === null)) ? 'maybe' : true;
     case 4: {
       const [slot, of] = pick(offsets.length ? offsets : [[0, 0]]);
       if (!offsets.length) return false;
@@ -288,6 +301,7 @@ function corrupt(call) {
       const outputs = {
         forward: [2],
         backward: [3],
+        updateRunning: [2],
         localResponse: [2],
         localResponseBackward: [3],
         moments: [],
@@ -322,16 +336,18 @@ const tally = { native: 0, corrupted: 0, refused: 0, accepted: 0, facade: 0, thr
 function nativeRound() {
   const Kind = pick(arrays);
   const g = geometry();
-  const call = pick([
+  const calls = [
     forwardCall,
     forwardCall,
     backwardCall,
     backwardCall,
     momentsCall,
     mergeCall,
+    updateRunningCall,
     localResponseCall,
     localResponseBackwardCall,
-  ])(Kind, g);
+  ];
+  const call = pick(calls)(Kind, g);
   const lie = random() < 0.95;
   const must = lie ? corrupt(call) : 'accept';
   const before = snapshot(call.args);
@@ -366,6 +382,7 @@ const options = () => ({
   dtype: pick(['float32', 'float64']),
   affine: random() < 0.7,
   momentum: pick([0.1, null, 0, 1]),
+  nonFinite: pick(['propagate', 'throw', 'skip']),
 });
 
 function goodShape(layer, rank) {
@@ -459,6 +476,9 @@ function facadeRound() {
       { out: pick(outs) },
       { context: pick([layer.context(), {}, null]) },
       { saveInput: pick(['copy', 'x']) },
+      { updateStats: pick([false, 0]) },
+      { mask: pick([...hostileValues(), new Uint8Array(count(shape)).fill(1), [[true]], [[1, [0]]]]) },
+      { lengths: pick([...hostileValues(), shape.map(() => 1), new Int32Array(shape[0]), [1e9], [NaN]]) },
       5,
       { ot: 1 },
     ]);
@@ -467,6 +487,11 @@ function facadeRound() {
       () => layer.forward(x, opts),
       () => lib.noGrad(() => layer.forward(x, opts)),
       () => layer.backward(x, opts),
+      () => functional.batchNorm(x, { training: random() < 0.5, runningMean: pick(hostileValues()), ...opts }),
+      () => functional.nativeGroupNormBackward(x, x, 1, { mean: pick(hostileValues()), rstd: [1], ...opts }),
+      () => functional.layerNorm(x, pick([shape.at(-1), ...hostileValues()]), opts),
+      () => functional.moments(x, pick([0, [0, 1], ...hostileValues()])),
+      () => functional.normalize(x, pick([undefined, { p: pick([1, 2, NaN, 'x']), dim: pick([0, -1, 9, 0.5]) }])),
       () => layer.train(pick([true, false, 1, 'no', undefined])),
       () =>
         new lib.BatchNorm1d(

@@ -44,6 +44,7 @@ export interface Case {
   state: Record<string, string | number>;
   initial?: Record<string, { shape: number[]; fill: number } | number>;
   steps: Step[];
+  functional?: { name: string; args: Record<string, unknown> };
   or_error?: string;
   bar?: boolean;
   tensors?: string;
@@ -86,12 +87,6 @@ function readFile(test: Case): { header: Header; bytes: Buffer } {
   const header = JSON.parse(file.toString('utf8', 8, end)) as Header;
   delete header.__metadata__;
   return { header, bytes: file.subarray(end) };
-}
-
-/** The shapes alone. */
-export function readShapes(test: Case): Map<string, number[]> {
-  const stored = test.tensors ? Object.entries(readFile(test).header) : [];
-  return new Map([...stored, ...Object.entries(test.generated ?? {})].map(([name, { shape }]) => [name, shape]));
 }
 
 /** The stored and generated tensors of a case, by name. */

@@ -1,0 +1,201 @@
+// From a norm's arguments to a plan: torch's rules in torch's order and words, each once for the layer and the function
+// of a norm. How x is read comes first (its rank), then what must fit it.
+
+import { elementsOf, type Tensor } from '../tensor';
+import { Flag } from './addon';
+import { sameShape, type FloatDType, type Plan } from './call';
+import { checkSize, describe, formatShape } from './errors';
+import * as geometry from './geometry';
+import type { Geometry, Layout } from './geometry';
+
+/** How a norm reads x. `shape` is for messages. */
+export interface Reading extends Layout {
+  shape: readonly number[];
+}
+
+export interface Affine {
+  readonly weight: Tensor | null;
+  readonly bias: Tensor | null;
+}
+/** What BatchNorm and InstanceNorm normalize with; the running statistics are moved in training. */
+export interface Tracked extends Affine {
+  readonly runningMean: Tensor | null;
+  readonly runningVar: Tensor | null;
+}
+
+/** (N, C, ...S), in channels-last memory or not. */
+export function readChannels(x: Tensor): Reading {
+  const { shape } = x;
+  let s = 1;
+  for (let i = 2; i < shape.length; i++) s *= shape[i]!;
+  return { n: shape[0]!, c: shape[1]!, s, channelsLast: !x.isContiguous && x.isChannelsLast, shape };
+}
+
+/** The same for GroupNorm, in torch's words. */
+export function readGroups(x: Tensor, where: string): Reading {
+  const rank = x.shape.length;
+  if (rank >= 2) return readChannels(x);
+  throw new RangeError(`${where}: Expected at least 2 dimensions for input tensor but received ${rank}`);
+}
+
+/** (C, ...S): one sample. */
+export function readUnbatched({ shape }: Tensor): Reading {
+  return { n: 1, c: shape[0]!, s: elementsOf(shape.slice(1)), channelsLast: false, shape };
+}
+
+export function checkNormalizedShape(given: unknown, where: string): readonly number[] {
+  if (typeof given !== 'number' && !Array.isArray(given)) {
+    throw new TypeError(`${where}: normalizedShape must be an integer or an array, but got ${describe(given)}`);
+  }
+  const shape = typeof given === 'number' ? [given] : [...(given as unknown[])];
+  if (shape.length === 0) {
+    throw new RangeError(
+      `${where}: Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, ` +
+        'but got normalized_shape = []',
+    );
+  }
+  return Object.freeze(shape.map((size, i) => checkSize(where, `normalizedShape[${i}]`, size)));
+}
+
+/** (..., *normalizedShape): rows of as many channels as there are elements to normalize. */
+export function readTrailing({ shape }: Tensor, normalizedShape: readonly number[], where: string): Reading {
+  const offset = shape.length - normalizedShape.length;
+  let fits = offset >= 0;
+  for (let i = 0; fits && i < normalizedShape.length; i++) fits = normalizedShape[i] === shape[offset + i];
+  if (!fits) {
+    throw new RangeError(
+      `${where}: Given normalized_shape=${formatShape(normalizedShape)}, expected input with shape ` +
+        `[*, ${normalizedShape.join(', ')}], but got input of size${formatShape(shape)}`,
+    );
+  }
+  const c = elementsOf(normalizedShape);
+  return { n: c === 0 ? 0 : elementsOf(shape) / c, c, s: 1, channelsLast: false, shape };
+}
+
+/** LayerNorm and RMSNorm: a weight and a bias for each element. */
+export function checkElementwise(where: string, normalizedShape: readonly number[], p: Affine): void {
+  const check = (name: string, t: Tensor | null): void => {
+    if (!t || sameShape(t.shape, normalizedShape)) return;
+    throw new RangeError(
+      `${where}: Expected ${name} to be of same shape as normalized_shape, but got ${name} of shape ` +
+        `${formatShape(t.shape)} and normalized_shape = ${formatShape(normalizedShape)}`,
+    );
+  };
+  check('weight', p.weight);
+  check('bias', p.bias);
+}
+
+export function planOf(
+  x: Pick<Layout, 'channelsLast'>,
+  geometry: Geometry,
+  flags: number,
+  eps: number,
+  p: Affine,
+): Plan {
+  const { weight, bias } = p;
+  const { channelsLast } = x;
+  const none = { runningMean: null, runningVar: null, momentum: 0, defer: false };
+  return { geometry, channelsLast, flags, eps, weight, bias, ...none };
+}
+
+/** In torch's order: running_mean, running_var, weight, bias; each has one element for each channel. */
+function checkChannels(where: string, c: number, p: Tracked): void {
+  const check = (name: string, t: Tensor | null): void => {
+    if (t && t.size !== c) throw new RangeError(`${where}: ${name} should contain ${c} elements not ${t.size}`);
+  };
+  check('running_mean', p.runningMean);
+  check('running_var', p.runningVar);
+  check('weight', p.weight);
+  check('bias', p.bias);
+}
+
+/** Gives the plan the running statistics, to use or to move. */
+function track(plan: Plan, p: Tracked, useRunning: boolean, momentum: number): Plan {
+  plan.runningMean = p.runningMean;
+  plan.runningVar = p.runningVar;
+  plan.momentum = momentum;
+  if (useRunning) plan.flags += Flag.useRunning;
+  return plan;
+}
+
+/** `training`: by the batch's statistics. */
+export function batchNorm(
+  where: string,
+  x: Reading,
+  p: Tracked,
+  training: boolean,
+  momentum: number,
+  eps: number,
+): Plan {
+  if (training && x.n * x.s === 1) {
+    throw new RangeError(
+      `${where}: Expected more than 1 value per channel when training, got input size ${formatShape(x.shape)}`,
+    );
+  }
+  if (training && eps <= 0) {
+    throw new RangeError(`${where}: batch_norm eps must be positive during training, but got ${eps}`);
+  }
+  if (eps < 0) throw new RangeError(`${where}: batch_norm eps must be non-negative, but got ${eps}`);
+  if (!training && !(p.runningMean && p.runningVar)) {
+    const missing = p.runningMean ? 'running_var' : 'running_mean';
+    throw new RangeError(`${where}: ${missing} must be defined in evaluation mode`);
+  }
+  checkChannels(where, x.c, p);
+  return track(planOf(x, geometry.batchNorm(x), Flag.zeroVarIsZero, eps, p), p, !training, momentum);
+}
+
+export function instanceNorm(
+  where: string,
+  x: Reading,
+  p: Tracked,
+  useInputStats: boolean,
+  momentum: number,
+  eps: number,
+): Plan {
+  if (useInputStats && x.s === 1) {
+    throw new RangeError(
+      `${where}: Expected more than 1 spatial element when training, got input size ${formatShape(x.shape)}`,
+    );
+  }
+  if (!useInputStats && !(p.runningMean && p.runningVar)) {
+    throw new RangeError(`${where}: Expected running_mean and running_var to be defined when use_input_stats is false`);
+  }
+  checkChannels(where, x.c, p);
+  // By running statistics every instance is alike: that is BatchNorm's view.
+  const view = useInputStats ? geometry.instanceNorm(x) : geometry.batchNorm(x);
+  return track(planOf(x, view, Flag.zeroVarIsZero, eps, p), p, !useInputStats, momentum);
+}
+
+export function groupNorm(where: string, x: Reading, numGroups: number, p: Affine, eps: number): Plan {
+  const size = formatShape(x.shape);
+  if (x.c % numGroups !== 0) {
+    throw new RangeError(
+      `${where}: Expected number of channels in input to be divisible by num_groups, but got input of shape ` +
+        `${size} and num_groups=${numGroups}`,
+    );
+  }
+  const check = (name: string, t: Tensor | null): void => {
+    if (!t || t.size === x.c) return;
+    throw new RangeError(
+      `${where}: Expected ${name} to be a vector of size equal to the number of channels in input, but got ${name} of ` +
+        `shape ${formatShape(t.shape)} and input of shape ${size}`,
+    );
+  };
+  check('weight', p.weight);
+  check('bias', p.bias);
+  if ((x.n * x.c * x.s) / numGroups === 1) {
+    throw new RangeError(`${where}: Expected more than 1 value per channel when training, got input size ${size}`);
+  }
+  return planOf(x, geometry.groupNorm(x, numGroups), 0, eps, p);
+}
+
+export function layerNorm(x: Reading, p: Affine, eps: number): Plan {
+  return planOf(x, geometry.layerNorm(x.n, x.c), 0, eps, p);
+}
+
+/** RMSNorm's default eps: of the type it computes in. */
+export const machineEpsilon = (dtype: FloatDType): number => (dtype === 'float64' ? 2 ** -52 : 2 ** -23);
+
+export function rmsNorm(x: Reading, weight: Tensor | null, eps: number): Plan {
+  return planOf(x, geometry.layerNorm(x.n, x.c), Flag.aboutZero, eps, { weight, bias: null });
+}
