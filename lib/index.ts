@@ -12,9 +12,17 @@ export {
   LazyInstanceNorm2d,
   LazyInstanceNorm3d,
 } from './layers/lazy';
+export {
+  CrossMapLRN2d,
+  LocalResponseNorm,
+  type CrossMapLRN2dOptions,
+  type LocalResponseNormOptions,
+} from './layers/local-response-norm';
 export { RMSNorm, type RMSNormOptions } from './layers/rms-norm';
 export { convertSyncBatchNorm, SyncBatchNorm } from './layers/sync-batch-norm';
-export { Context, type BackwardOptions, type FloatDType, type ForwardOptions } from './layers/norm';
+export { Context, type BackwardOptions, type ForwardOptions } from './layers/layer';
+export type { FloatDType } from './internal/call';
+export type { NormBackwardOptions, NormForwardOptions } from './layers/norm';
 export type { NonFinite } from './layers/tracked-norm';
 export type { MaskOptions, NestedMask } from './internal/mask';
 export { Module, Sequential, type ModuleLike } from './module';

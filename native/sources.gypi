@@ -6,7 +6,8 @@
       "native/parallel/thread_pool.cc",
       "native/ops/statistics.cc",
       "native/ops/normalize.cc",
-      "native/ops/backward.cc"
+      "native/ops/backward.cc",
+      "native/ops/local_response.cc"
     ],
     "bindings_sources": [
       "native/bindings/arguments.cc",

@@ -36,6 +36,8 @@ export interface Addon {
     add: DataArray | null,
     bias: FloatArray | null,
   ): number;
+  localResponse(block: Float64Array, x: DataArray, y: DataArray): number;
+  localResponseBackward(block: Float64Array, dy: DataArray, x: DataArray, dx: DataArray): number;
   /** What forward does last, from its statistics; `counts` has the values behind those of each batch item. */
   updateRunning(
     block: Float64Array,
@@ -69,6 +71,22 @@ export const Block = {
   flags: 12,
   length: 13,
 } as const;
+/** Of a window over the channels: [outer][channels][inner], then how far it reaches, offsets, and what s^beta is made of. */
+export const WindowBlock = {
+  outer: 0,
+  channels: 1,
+  inner: 2,
+  before: 3,
+  after: 4,
+  offsetX: 5,
+  offsetY: 6,
+  offsetDy: 7,
+  k: 8,
+  scale: 9,
+  beta: 10,
+  flags: 11,
+  length: 12,
+} as const;
 export const Flag = { aboutZero: 1, zeroVarIsZero: 2, useRunning: 4, keepsInput: 8, relu: 16, bfloat16: 32 } as const;
 
 /** Names of the arguments, for messages. */
@@ -87,6 +105,8 @@ export const Names = {
     'add',
     'bias',
   ],
+  localResponse: ['parameters', 'input', 'out'],
+  localResponseBackward: ['parameters', 'grad_output', 'input', 'out'],
   moments: ['parameters', 'input', 'out'],
   updateRunning: ['parameters', 'running_mean', 'running_var', 'saved statistics', 'counts'],
   merge: ['into', 'from'],

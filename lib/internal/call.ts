@@ -80,9 +80,51 @@ export function addendOf(value: unknown, x: Tensor, where: string): Tensor {
   return add;
 }
 
+/** Where a forward reads and writes. */
+export interface Places {
+  /** The input as the kernels take it, and as it is kept for backward. */
+  x: Tensor;
+  y: Tensor;
+  /** Backward needs x, and it is the caller's own memory: y may not lie over it. */
+  keepsInput: boolean;
+}
+
+const overlaps = (where: string, name: string): RangeError =>
+  new RangeError(
+    `${where}: out overlaps ${name}, which backward needs; work in place inside noGrad, or pass saveInput: 'copy'`,
+  );
+
+/** `keep`: what is kept of the input for backward. */
+export function place(where: string, given: Tensor, channelsLast: boolean, keep: Keep, out: unknown): Places {
+  const x = channelsLast ? given : given.contiguous();
+  const y = target(out, x, channelsLast, where);
+  if (keep === 'reference' && out !== undefined && shareMemory(x, y)) {
+    throw overlaps(where, 'the input');
+  }
+  const borrowed = x === given;
+  return {
+    x: keep === 'copy' && borrowed ? copyAsItLies(x, channelsLast) : x,
+    y,
+    keepsInput: keep === 'reference' && borrowed,
+  };
+}
+
+/** The gradient of an output as it is to lie, and where the gradient of the kept input x goes, unless `out` is null. */
+export function placeBack(
+  where: string,
+  given: Tensor,
+  x: Tensor,
+  channelsLast: boolean,
+  out: unknown,
+): { dy: Tensor; dx: Tensor | null } {
+  checkGrad(where, given, x);
+  x.checkExtent(where, 'the kept input');
+  return { dy: layOut(given, channelsLast), dx: out === null ? null : target(out, x, channelsLast, where) };
+}
+
 // One for all calls: they are synchronous, and native copies it before all else.
 const block = new Float64Array(Block.length);
-const storage = (x: Tensor): number => (x.dtype === 'bfloat16' ? Flag.bfloat16 : 0);
+export const storage = (x: Tensor): number => (x.dtype === 'bfloat16' ? Flag.bfloat16 : 0);
 
 export function forward(
   where: string,
@@ -92,24 +134,12 @@ export function forward(
   out: unknown,
 ): { y: Tensor; saved: Saved | null } {
   const { channelsLast, geometry } = plan;
-  let x = channelsLast ? given : given.contiguous();
-  const y = target(out, x, channelsLast, where);
-  const relu = (plan.flags & Flag.relu) !== 0;
+  const { x, y, keepsInput } = place(where, given, channelsLast, keep, out);
   const add = plan.add && (plan.add = layOut(plan.add, channelsLast));
-  if (keep === 'reference' && out !== undefined) {
-    const name = shareMemory(x, y) ? 'the input' : add && relu && shareMemory(add, y) ? 'add' : null;
-    if (name) {
-      throw new RangeError(
-        `${where}: out overlaps ${name}, which backward needs; work in place inside noGrad, or pass saveInput: 'copy'`,
-      );
-    }
+  if (add && plan.flags & Flag.relu) {
+    if (keep === 'reference' && out !== undefined && shareMemory(add, y)) throw overlaps(where, 'add');
+    if (keep === 'copy') plan.add = copyAsItLies(add, channelsLast);
   }
-  const borrowed = x === given;
-  if (keep === 'copy') {
-    if (borrowed) x = copyAsItLies(x, channelsLast);
-    if (add && relu) plan.add = copyAsItLies(add, channelsLast);
-  }
-
   const saved = keep ? new Float64Array(5 * statistics(geometry)) : null;
   if (elementsOf(x.shape) > 0) {
     const weight = arrayOf(inMemoryOrder(plan.weight, plan), where, 'weight');
@@ -122,7 +152,7 @@ export function forward(
     block[Block.offsetAdd] = add ? add.offset : 0;
     block[Block.eps] = plan.eps;
     block[Block.momentum] = plan.momentum;
-    block[Block.flags] = plan.flags + storage(x) + (keep === 'reference' && borrowed ? Flag.keepsInput : 0);
+    block[Block.flags] = plan.flags + storage(x) + (keepsInput ? Flag.keepsInput : 0);
     const [from, to] = [x.data as DataArray, y.data as DataArray];
     const plus = add && (add.data as DataArray);
     check(addon.forward(block, from, to, weight, bias, saved, runningMean, runningVar, plus), where, Names.forward);
@@ -145,13 +175,10 @@ export function backward(
 ): Tensor | null {
   const { plan, x } = saved;
   const { channelsLast } = plan;
-  checkGrad(where, given, x);
-  x.checkExtent(where, 'the kept input');
+  const { dy, dx } = placeBack(where, given, x, channelsLast, out);
   const relu = (plan.flags & Flag.relu) !== 0;
   const add = relu ? plan.add : null;
   add?.checkExtent(where, 'what was added');
-  const dy = layOut(given, channelsLast);
-  const dx = out === null ? null : target(out, x, channelsLast, where);
   const passed = gradAdd === undefined ? null : target(gradAdd, x, channelsLast, where, 'gradAdd');
   if (passed && !relu) {
     (passed.data as Float32Array).set(dy.data.subarray(dy.offset, dy.offset + x.size) as Float32Array, passed.offset);

@@ -7,7 +7,7 @@ import { initialize, isUninitialized, uninitialize } from '../internal/uninitial
 import { allocate, asTensor, Tensor, type TensorLike } from '../tensor';
 import { BatchNorm1d, BatchNorm2d, BatchNorm3d } from './batch-norm';
 import { InstanceNorm1d, InstanceNorm2d, InstanceNorm3d } from './instance-norm';
-import type { ForwardOptions } from './norm';
+import type { NormForwardOptions } from './norm';
 import { TrackedNorm, type TrackedNormOptions } from './tracked-norm';
 import type { LoadScope } from '../state-dict';
 
@@ -56,7 +56,7 @@ function lazy<T extends TrackedNorm, Options extends TrackedNormOptions>(
       Object.setPrototypeOf(this, Plain.prototype as object);
     }
 
-    override forward(input: TensorLike, options?: ForwardOptions): Tensor {
+    override forward(input: TensorLike, options?: NormForwardOptions): Tensor {
       const x = asTensor(input, `${this.where}.forward`, 'input', this.dtype);
       try {
         this.#fill(x.shape[axis(x.ndim)] ?? 0);

@@ -2,38 +2,16 @@
 // how it reads its input and what is to be computed; nothing here knows a layer by name.
 
 import { Flag } from '../internal/addon';
-import {
-  addendOf,
-  backward,
-  dataOf,
-  forward,
-  sameShape,
-  type FloatDType,
-  type Plan,
-  type Saved,
-} from '../internal/call';
-import { checkBoolean, checkNumber, checkOptions, describe, formatShape, StateError } from '../internal/errors';
+import { addendOf, backward, forward, sameShape, type FloatDType, type Plan, type Saved } from '../internal/call';
+import { checkBoolean, checkNumber, describe, formatShape } from '../internal/errors';
 import { backwardPacked, forwardPacked, type MaskOptions, type PackedSaved, type Packing } from '../internal/mask';
 import type { Reading } from '../internal/plan';
-import { isGradEnabled } from '../grad-mode';
-import { Module } from '../module';
 import { allocate, elementsOf, Parameter, Tensor, type TensorData, type TensorLike } from '../tensor';
+import { Layer, type BackwardOptions, type ForwardOptions, type LayerOptions } from './layer';
 
 export type { FloatDType };
 
-export interface ForwardOptions extends MaskOptions {
-  /**
-   * Where to write the output: a typed array or contiguous tensor of the input's dtype and size. The very input (in
-   * place) only inside `noGrad`, or with `saveInput: 'copy'`.
-   */
-  out?: TensorData | Tensor | undefined;
-  /** Keeps what backward needs here instead of in the layer: for a layer used several times before backward. */
-  context?: Context | undefined;
-  /**
-   * 'reference' (default) keeps the input itself for backward: it must not be overwritten before then. 'copy' keeps a
-   * copy.
-   */
-  saveInput?: 'reference' | 'copy' | undefined;
+export interface NormForwardOptions extends ForwardOptions, MaskOptions {
   /**
    * Whether running statistics take in the batch, and count it, in training; default true. false is for a forward that
    * is computed again, as activation checkpointing does.
@@ -46,47 +24,25 @@ export interface ForwardOptions extends MaskOptions {
   add?: TensorLike | undefined;
 }
 
-export interface BackwardOptions {
-  /** Where to write the gradient of the input; may be the gradient of the output itself. */
-  out?: TensorData | Tensor | undefined;
+export interface NormBackwardOptions extends BackwardOptions {
   /** Where to write the gradient of `add`, which the forward was given. */
   gradAdd?: TensorData | Tensor | undefined;
-  /** The context that the forward was given. */
-  context?: Context | undefined;
 }
 
-/** What one forward keeps for its backward. Made by `layer.context()`, used by that layer only. */
-export class Context {
-  /** @internal */
-  saved: Saved | PackedSaved | null = null;
-  /** @internal */
-  constructor(readonly owner: Norm) {}
-}
-
-const forwardNames = ['out', 'context', 'saveInput', 'updateStats', 'mask', 'lengths', 'add'];
-
-export abstract class Norm extends Module {
+export abstract class Norm extends Layer<Saved | PackedSaved> {
   abstract readonly weight: Parameter | null;
   abstract readonly bias: Parameter | null;
-  /** Of parameters and statistics, and of data unless they are 16-bit floats, which float32 layers take too. */
-  readonly dtype: FloatDType;
   /** Whether the output goes through max(0, y), in the same pass. */
   readonly relu: boolean;
-  readonly #own: Context;
 
   /** `names`: the options that the layer knows besides those of every norm. */
   protected constructor(options: NormOptions, names: readonly string[]) {
-    super();
-    const where = new.target.name;
-    checkOptions(where, options, [...names, 'dtype', 'relu']);
-    const { dtype = 'float32', relu = false } = options;
-    if (dtype !== 'float32' && dtype !== 'float64') {
-      throw new TypeError(`${where}: dtype must be 'float32' or 'float64', but got ${describe(dtype)}`);
-    }
-    this.dtype = dtype;
-    this.relu = checkBoolean(where, 'relu', relu);
-    this.#own = new Context(this);
+    super(options, [...names, 'relu']);
+    this.relu = readOption.boolean(this.where, 'relu', options.relu, false);
   }
+
+  protected override readonly forwardNames: readonly string[] = ['updateStats', 'mask', 'lengths', 'add'];
+  protected override readonly backwardNames: readonly string[] = ['gradAdd'];
 
   /** How the layer reads x, or torch's refusal of its rank. */
   protected abstract read(x: Tensor, where: string): Reading;
@@ -98,16 +54,6 @@ export abstract class Norm extends Module {
   protected readonly judges: boolean = false;
   /** After the kernels; throws to refuse. `deferred` has the batch's parts where running statistics are still to move. */
   protected commit(_where: string, _update: boolean, _plan: Plan, _deferred: readonly Saved[] | null): void {}
-
-  /** The name that messages begin with. */
-  protected get where(): string {
-    return this.constructor.name;
-  }
-
-  /** A place to keep one forward for its backward, for layers used twice and for micro-batches. */
-  context(): Context {
-    return new Context(this);
-  }
 
   /**
    * Normalizes the input and, with gradients on, keeps a reference to it and its statistics for `backward`: the input
@@ -122,33 +68,44 @@ export abstract class Norm extends Module {
    *
    * @throws TypeError, RangeError for an input the layer does not take; the layer is then exactly as before
    */
-  override forward(input: TensorLike, options: ForwardOptions = {}): Tensor {
-    const where = `${this.where}.forward`;
-    checkOptions(where, options, forwardNames);
-    const { out, saveInput = 'reference', updateStats = true } = options;
-    if (saveInput !== 'reference' && saveInput !== 'copy') {
-      throw new TypeError(`${where}: saveInput must be 'reference' or 'copy', but got ${describe(saveInput)}`);
-    }
+  override forward(input: TensorLike, options: NormForwardOptions = {}): Tensor {
+    return super.forward(input, options);
+  }
+
+  /**
+   * The gradient of the input of the latest forward that had gradients on; adds the gradients of weight and bias into
+   * their `grad`. What forward kept is released.
+   *
+   * @param gradOutput of the output's shape and dtype
+   * @throws StateError (`code` 'ERR_NO_FORWARD') without a forward since the last backward
+   * @throws RangeError for another shape, TypeError for another dtype
+   */
+  override backward(gradOutput: TensorLike, options: NormBackwardOptions = {}): Tensor {
+    return super.backward(gradOutput, options);
+  }
+
+  protected override run(
+    x: Tensor,
+    keep: 'reference' | 'copy' | null,
+    options: NormForwardOptions,
+    where: string,
+  ): { y: Tensor; saved: Saved | PackedSaved | null } {
+    const { out, updateStats = true } = options;
     checkBoolean(where, 'updateStats', updateStats);
-    const context = this.#contextOf(options.context, where);
-    const x = dataOf(input, where, 'input', this.dtype);
     const reading = this.read(x, where);
     const add = options.add === undefined ? null : addendOf(options.add, x, where);
-    const keeps = isGradEnabled();
     if (options.mask !== undefined || options.lengths !== undefined) {
       const packing = this.pack(reading, where, options);
       const planOf = (part: Reading): Plan => this.#planOf(part, where, updateStats, true);
-      const { y, saved } = forwardPacked(where, x, packing, planOf, keeps ? 'reference' : 'statistics', add, out);
+      const { y, saved } = forwardPacked(where, x, packing, planOf, keep ? 'reference' : 'statistics', add, out);
       if (saved.parts.length > 0) this.commit(where, updateStats, saved.parts[0]!.plan, saved.parts);
-      if (keeps) context.saved = saved;
-      return y;
+      return { y, saved: keep && saved };
     }
     const plan = this.#planOf(reading, where, updateStats, this.judges);
     plan.add = add;
-    const { y, saved } = forward(where, x, plan, keeps ? saveInput : this.judges ? 'statistics' : null, out);
+    const { y, saved } = forward(where, x, plan, keep ?? (this.judges ? 'statistics' : null), out);
     this.commit(where, updateStats, plan, this.judges ? [saved!] : null);
-    if (keeps) context.saved = saved;
-    return y;
+    return { y, saved: keep && saved };
   }
 
   #planOf(x: Reading, where: string, update: boolean, defer: boolean): Plan {
@@ -160,50 +117,25 @@ export abstract class Norm extends Module {
     return plan;
   }
 
-  /**
-   * The gradient of the input of the latest forward that had gradients on; adds the gradients of weight and bias into
-   * their `grad`. What forward kept is released.
-   *
-   * @param gradOutput of the output's shape
-   * @throws StateError (`code` 'ERR_NO_FORWARD') without a forward since the last backward
-   * @throws RangeError for another shape
-   */
-  override backward(gradOutput: TensorLike, options: BackwardOptions = {}): Tensor {
-    const where = `${this.where}.backward`;
-    checkOptions(where, options, ['out', 'context', 'gradAdd']);
-    const context = this.#contextOf(options.context, where);
-    const saved = context.saved;
-    if (!saved) {
-      throw new StateError(
-        'ERR_NO_FORWARD',
-        `${where}: there is no forward to go back through; forward keeps what backward needs unless it runs inside ` +
-          'noGrad, and one backward releases it',
-      );
-    }
-    const dy = dataOf(gradOutput, where, 'grad_output', this.dtype);
+  protected override runBack(
+    saved: Saved | PackedSaved,
+    dy: Tensor,
+    { out, gradAdd }: NormBackwardOptions,
+    where: string,
+  ): Tensor {
     const weightGrad = this.#gradOf(this.weight, where, 'weight');
     const biasGrad = this.#gradOf(this.bias, where, 'bias');
     const dx =
       'packing' in saved
-        ? backwardPacked(where, saved, dy, weightGrad, biasGrad, options.out, options.gradAdd)
-        : backward(where, saved, dy, weightGrad, biasGrad, options.out, options.gradAdd)!;
+        ? backwardPacked(where, saved, dy, weightGrad, biasGrad, out, gradAdd)
+        : backward(where, saved, dy, weightGrad, biasGrad, out, gradAdd)!;
     if (this.weight && weightGrad) this.weight.grad = weightGrad;
     if (this.bias && biasGrad) this.bias.grad = biasGrad;
-    context.saved = null;
     return dx;
   }
 
   override toString(): string {
     return this.relu ? super.toString().replace(/\)$/, ', relu=True)') : super.toString();
-  }
-
-  #contextOf(context: Context | undefined, where: string): Context {
-    if (context === undefined) return this.#own;
-    if (!(context instanceof Context)) {
-      throw new TypeError(`${where}: context must come from ${this.where}.context(), but got ${describe(context)}`);
-    }
-    if (context.owner !== this) throw new RangeError(`${where}: the context belongs to another layer`);
-    return context;
   }
 
   #gradOf(parameter: Parameter | null, where: string, name: string): Tensor | null {
@@ -239,12 +171,7 @@ export function python(value: number | boolean | null): string {
   return Number.isInteger(value) ? `${value}.0` : String(value);
 }
 
-export interface NormOptions {
-  /**
-   * Of parameters and running statistics; default 'float32'. Data have the same, or are float16 or bfloat16 beside
-   * float32. The statistics of a batch are taken in double precision.
-   */
-  dtype?: FloatDType | undefined;
+export interface NormOptions extends LayerOptions {
   /** Whether the output goes through max(0, y) in the same pass, forward and backward; default false. */
   relu?: boolean | undefined;
 }

@@ -7,6 +7,7 @@
 #include "native/bindings/arguments.h"
 #include "native/dispatch/dispatch.h"
 #include "native/ops/backward.h"
+#include "native/ops/local_response.h"
 #include "native/ops/normalize.h"
 #include "native/parallel/float_environment.h"
 
@@ -115,6 +116,62 @@ int backward_as(Arguments& a) {
   return finish(a, backward(dispatch::active().of(S()), op));
 }
 
+// The numbers of a window's block; lib/internal/addon.ts has the same list.
+enum WindowBlock {
+  kOuter = 0,
+  kChannels = 1,
+  kInner = 2,
+  kBefore = 3,
+  kAfter = 4,
+  kAtX = 5,
+  kAtY = 6,
+  kAtDy = 7,
+  kAdded = 8,
+  kScale = 9,
+  kBeta = 10,
+  kWindowFlags = 11,  // kKeepsInput and kBFloat16
+  kWindow_ = 12
+};
+
+ChannelWindow window(Arguments& a) {
+  const ChannelWindow w = {a.size(kOuter),  a.size(kChannels), a.size(kInner),
+                           a.size(kBefore), a.size(kAfter),    {a.number(kAdded), a.number(kScale), a.number(kBeta)}};
+  if (a.ok() && !w.valid()) a.fail(Fault::kNumber, 0);
+  return w;
+}
+
+// localResponse(block, x, y)
+template <class S>
+int local_response_as(Arguments& a) {
+  enum { kX = 1, kY };
+  const ChannelWindow w = window(a);
+  const size_t x_offset = a.size(kAtX), y_offset = a.size(kAtY);
+  const bool kept = (a.size(kWindowFlags) & kKeepsInput) != 0;
+  if (!a.ok()) return a.fault();
+  const S* x = a.span<S>(kX, w.elements(), x_offset);
+  S* y = a.span<S>(kY, w.elements(), y_offset);
+  a.role(kY, Arguments::Role::kOut);
+  const auto in_place = [](size_t, size_t) { return true; };
+  const auto apart = [](size_t, size_t) { return false; };
+  if (!(kept ? a.check_overlaps(apart) : a.check_overlaps(in_place))) return a.fault();
+  return finish(a, local_response(dispatch::active().of(S()), w, x, y));
+}
+
+// localResponseBackward(block, dy, x, dx)
+template <class S>
+int local_response_backward_as(Arguments& a) {
+  enum { kDy = 1, kX, kDx };
+  const ChannelWindow w = window(a);
+  const size_t dy_offset = a.size(kAtDy), x_offset = a.size(kAtX), dx_offset = a.size(kAtY);
+  if (!a.ok()) return a.fault();
+  const S* dy = a.span<S>(kDy, w.elements(), dy_offset);
+  const S* x = a.span<S>(kX, w.elements(), x_offset);
+  S* dx = a.span<S>(kDx, w.elements(), dx_offset);
+  a.role(kDx, Arguments::Role::kOut);
+  if (!a.check_overlaps([](size_t, size_t) { return true; })) return a.fault();
+  return finish(a, local_response_backward(dispatch::active().of(S()), w, dy, x, dx));
+}
+
 // moments(block, x, out): five numbers for each (batch, group)
 template <class S>
 int moments_as(Arguments& a) {
@@ -156,21 +213,26 @@ int update_running_as(Arguments& a) {
 // The version of a call for the storage of its argument 1.
 using Typed = int (*)(Arguments&);
 template <Typed as_float, Typed as_double, Typed as_float16, Typed as_bfloat16>
-napi_value call(napi_env env, napi_callback_info info) {
+napi_value call(napi_env env, napi_callback_info info, size_t numbers, size_t flags) {
   Arguments a(env, info);
-  if (!a.ok() || !a.block(kBlock_)) return number(env, a.fault());
+  if (!a.ok() || !a.block(numbers)) return number(env, a.fault());
   switch (a.element_type(1)) {
     case napi_float32_array:
       return number(env, as_float(a));
     case napi_float64_array:
       return number(env, as_double(a));
     case napi_uint16_array:
-      return number(env, a.size(kFlags) & kBFloat16 ? as_bfloat16(a) : as_float16(a));
+      return number(env, a.size(flags) & kBFloat16 ? as_bfloat16(a) : as_float16(a));
     default:
       return number(env, a.fail(Fault::kDtype, 1));
   }
 }
-#define SIMDNORM_CALL(f) call<f<float>, f<double>, f<Float16>, f<BFloat16>>
+#define SIMDNORM_CALL_WITH(f, numbers, flags)                                             \
+  [](napi_env env, napi_callback_info info) {                                             \
+    return call<f<float>, f<double>, f<Float16>, f<BFloat16>>(env, info, numbers, flags); \
+  }
+#define SIMDNORM_CALL(f) SIMDNORM_CALL_WITH(f, kBlock_, kFlags)
+#define SIMDNORM_WINDOW_CALL(f) SIMDNORM_CALL_WITH(f, kWindow_, kWindowFlags)
 
 // merge(into, from): states of five numbers each, merged one by one by Chan's formula
 napi_value merge_states(napi_env env, napi_callback_info info) {
@@ -259,6 +321,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"forward", SIMDNORM_CALL(forward_as)},
       {"backward", SIMDNORM_CALL(backward_as)},
       {"moments", SIMDNORM_CALL(moments_as)},
+      {"localResponse", SIMDNORM_WINDOW_CALL(local_response_as)},
+      {"localResponseBackward", SIMDNORM_WINDOW_CALL(local_response_backward_as)},
       {"updateRunning", SIMDNORM_CALL(update_running_as)},
       {"merge", merge_states},
       {"isaName", isa_name},

@@ -4,6 +4,8 @@
 #include "native/kernels/moments-inl.h"
 #include "native/kernels/apply-inl.h"
 #include "native/kernels/gradients-inl.h"
+#include "native/kernels/power-inl.h"
+#include "native/kernels/local_response-inl.h"
 
 namespace simdnorm {
 namespace SIMDNORM_ISA {
@@ -27,6 +29,11 @@ constexpr Kernels<S> kKernels = {
     slope<S>,
     slope_elements<S>,
     slope_columns<S>,
+    squares<S>,
+    respond<S>,
+    respond_back<S>,
+    respond_slope<S>,
+    window_sums,
 };
 
 }  // namespace

@@ -52,6 +52,11 @@ struct GradSums {
   double dy, dy_xhat;
 };
 
+// What a window's sum becomes: s = k + scale * sum, and the divisor s^beta.
+struct Response {
+  double k, scale, beta;
+};
+
 // Of tensors stored as S. Everything else is of the type that S is computed with.
 template <class S>
 struct Kernels {
@@ -106,6 +111,31 @@ struct Kernels {
   void (*slope_elements)(S* dx, const S* dy, const S* x, size_t n, Affine<T> f, const T* weight, T dy_factor,
                          T x_factor, T constant);
   void (*slope_columns)(S* dx, const S* dy, const S* x, size_t stride, size_t rows, size_t cols, SlopeColumns<T> f);
+
+  // Local response: everything but the data is double, so that no float's square overflows or vanishes. A window's sum
+  // at i is terms[i] + terms[i + step] + ... of `window` terms, added from the first on; terms are n + (window - 1) *
+  // step. s^beta is only + - * / sqrt for a beta of 0.5, 0.75 and 1, and within 2^-52 + |beta ln s| * 2^-58 of itself
+  // otherwise.
+
+  // squares[i] = x[i]^2
+  void (*squares)(double* squares, const S* x, size_t n);
+
+  // y = x / s^beta
+  void (*respond)(S* y, const S* x, const double* squares, size_t step, size_t window, size_t n, Response f);
+
+  // direct = dy / s^beta, and ratio = direct * x / s, which the other channels of the window have their share in.
+  void (*respond_back)(double* direct, double* ratio, const S* dy, const S* x, const double* squares, size_t step,
+                       size_t window, size_t n, Response f);
+
+  // dx = direct - x * factor * (the window's sum of ratio)
+  void (*respond_slope)(S* dx, const S* x, const double* direct, const double* ratio, size_t step, size_t window,
+                        size_t n, double factor);
+
+  // Each row i of terms, rows x cols, becomes the sum of rows i - before to i + after, as far as there are such: of
+  // their own terms only, by at most three additions an element whatever the window is. `rest` is working memory of the
+  // same shape.
+  void (*window_sums)(double* terms, double* rest, size_t stride, size_t rows, size_t cols, size_t before,
+                      size_t after);
 };
 
 struct KernelTable {

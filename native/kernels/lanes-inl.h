@@ -44,6 +44,17 @@ inline void store(S* p, Vec<Value<S>> v, First first) {
   v.store_first(p, first.n);
 }
 
+// Sums and quotients taken in double, rounded once to the type computed with, and again to 16 bits where it is stored
+// so.
+template <class S, class L>
+inline void store_rounded(S* p, Vec<double> v, L lanes) {
+  store(p, narrow(v), lanes);
+}
+template <class L>
+inline void store_rounded(double* p, Vec<double> v, L lanes) {
+  store(p, v, lanes);
+}
+
 // The elements from p on, in the type A that sums are taken in.
 template <class A>
 struct Loader {
@@ -79,16 +90,16 @@ struct Sums {
 };
 
 // The lanes that take the additions are emptied into others, of double, after kChain pairs: data that round the same
-// way at every step (two values, say) err with the length of the chain. 32 additions of floats stay within 16.5 * 2^-24
-// = 1e-6, where 128 of them, a whole block, would allow 4e-6; 16 of doubles keep 15.5 digits of NIST's NumAcc3, where
-// 64 leave 15.3.
+// way at every step (two values, say) err with the length of the chain. 24 additions of floats stay within 12.5 * 2^-24
+// = 7.5e-7, and 1e-6 with the roundings of the terms, where 128 of them, a whole block, would allow 4e-6; 16 of doubles
+// keep 15.5 digits of NIST's NumAcc3, where 64 leave 15.3.
 template <class A>
 class Accumulator;
 
 template <>
 class Accumulator<float> {
  public:
-  static constexpr size_t kChain = 32;
+  static constexpr size_t kChain = 24;
   void even(Terms<float> t) {
     a0_ = a0_ + t.a;
     b0_ = b0_ + t.b;

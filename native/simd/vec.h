@@ -10,11 +10,16 @@
 //   load_first(p, n)                lanes 0..n-1, the others 0; touches nothing beyond p[n-1]; 0 < n < kLanes
 //   store_first(p, n, v)            lanes 0..n-1 only
 //   keep_first(v, n)                lanes 0..n-1 of v, the others 0
+//   at_least(v, limit)              limit where v < limit, else v: NaN stays, and so does -0 above 0
+//   keep_open(v, gate)              0 where gate <= 0, else v, also where gate is NaN
+// and, for Reg<float>,
+//   load(p) store(p, v)             from and to Float16 and BFloat16, all NaNs being one
 // and, for Reg<double>,
 //   sum(v)                          the tree above, inside one register
-//   not_negative(v)                0 where v < 0; NaN stays
 //   at_most(a, b)                   bit i is set where a[i] <= b[i] (never for NaN)
 //   widen_low(f) widen_high(f)      the two halves of a Reg<float>
+//   narrow(low, high)               the Reg<float> of those halves, rounded to nearest
+//   sqrt(v)                         correctly rounded, as IEEE 754 says
 #ifndef SIMDNORM_SIMD_VEC_H_
 #define SIMDNORM_SIMD_VEC_H_
 
@@ -119,6 +124,17 @@ inline Vec<double> widen(Vec<float> v) {
   return w;
 }
 inline Vec<double> widen(Vec<double> v) { return v; }
+
+inline Vec<float> narrow(Vec<double> w) {
+  Vec<float> v;
+  for (size_t i = 0; i < Vec<float>::kRegs; i++) v.r[i] = Reg<double>::narrow(w.r[2 * i], w.r[2 * i + 1]);
+  return v;
+}
+
+inline Vec<double> square_root(Vec<double> v) {
+  for (size_t i = 0; i < Vec<double>::kRegs; i++) v.r[i] = Reg<double>::sqrt(v.r[i]);
+  return v;
+}
 
 inline double sum(Vec<double> v) {
   for (size_t n = Vec<double>::kRegs / 2; n > 0; n /= 2) {

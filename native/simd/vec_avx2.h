@@ -73,6 +73,10 @@ struct Reg<double> {
   }
   static Type widen_low(__m256 f) { return _mm256_cvtps_pd(_mm256_castps256_ps128(f)); }
   static Type widen_high(__m256 f) { return _mm256_cvtps_pd(_mm256_extractf128_ps(f, 1)); }
+  static __m256 narrow(Type low, Type high) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high), 1);
+  }
+  static Type sqrt(Type v) { return _mm256_sqrt_pd(v); }
 };
 
 }  // namespace

@@ -73,6 +73,10 @@ struct Reg<double> {
   static uint32_t at_most(Type a, Type b) { return _mm512_cmp_pd_mask(a, b, _CMP_LE_OQ); }
   static Type widen_low(__m512 f) { return _mm512_cvtps_pd(_mm512_castps512_ps256(f)); }
   static Type widen_high(__m512 f) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(f, 1)); }
+  static __m512 narrow(Type low, Type high) {
+    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low)), _mm512_cvtpd_ps(high), 1);
+  }
+  static Type sqrt(Type v) { return _mm512_sqrt_pd(v); }
 };
 
 }  // namespace

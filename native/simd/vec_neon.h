@@ -75,6 +75,8 @@ struct Reg<double> {
   }
   static Type widen_low(float32x4_t f) { return vcvt_f64_f32(vget_low_f32(f)); }
   static Type widen_high(float32x4_t f) { return vcvt_high_f64_f32(f); }
+  static float32x4_t narrow(Type low, Type high) { return vcvt_high_f32_f64(vcvt_f32_f64(low), high); }
+  static Type sqrt(Type v) { return vsqrtq_f64(v); }
 };
 
 }  // namespace

@@ -75,6 +75,12 @@ struct Reg<double> : Generic<double, 2> {
   static uint32_t at_most(Type a, Type b) { return (a[0] <= b[0] ? 1u : 0u) | (a[1] <= b[1] ? 2u : 0u); }
   static Type widen_low(Reg<float>::Type f) { return Type{f[0], f[1]}; }
   static Type widen_high(Reg<float>::Type f) { return Type{f[2], f[3]}; }
+  static Reg<float>::Type narrow(Type low, Type high) {
+    return Reg<float>::Type{static_cast<float>(low[0]), static_cast<float>(low[1]), static_cast<float>(high[0]),
+                            static_cast<float>(high[1])};
+  }
+  // One instruction on every target that has a correctly rounded one (-fno-math-errno).
+  static Type sqrt(Type v) { return Type{__builtin_sqrt(v[0]), __builtin_sqrt(v[1])}; }
 };
 
 }  // namespace

@@ -199,6 +199,49 @@ function updateRunningCall(Kind, [batch, , groups]) {
   };
 }
 
+/** Three sizes, a reach to both sides, and a response; as addon.cc numbers them. */
+function windowBlock() {
+  const large = random() < 0.003 ? 3000 : 0;
+  const [outer, channels, inner] = [1 + below(4), 1 + below(9), pick([1, 1 + below(40) + large])];
+  const reach = () => pick([0, 1, 2, 5, 20, 2 ** 53]);
+  return new Float64Array([
+    outer,
+    channels,
+    inner,
+    reach(),
+    reach(),
+    0,
+    0,
+    0,
+    1,
+    0.1,
+    pick([0.75, 0.6, 0, 2]),
+    below(2),
+  ]);
+}
+
+function localResponseCall(Kind) {
+  const block = windowBlock();
+  const size = count([...block.subarray(0, 3)]);
+  const offsets = [
+    [5, 1],
+    [6, 2],
+  ];
+  return { name: 'localResponse', args: [block, filled(Kind, size), make(Kind, size)], offsets };
+}
+
+function localResponseBackwardCall(Kind) {
+  const block = windowBlock();
+  const size = count([...block.subarray(0, 3)]);
+  const offsets = [
+    [7, 1],
+    [5, 2],
+    [6, 3],
+  ];
+  const args = [block, filled(Kind, size), filled(Kind, size), make(Kind, size)];
+  return { name: 'localResponseBackward', args, offsets };
+}
+
 function mergeCall() {
   const n = below(4) * 5;
   return { name: 'merge', args: [filled(Float64Array, n), filled(Float64Array, n)], offsets: [] };
@@ -255,7 +298,15 @@ function corrupt(call) {
     }
     case 6: {
       // overlap: an output that lies over another argument, shifted
-      const outputs = { forward: [2], backward: [3], updateRunning: [2], moments: [], merge: [] }[name];
+      const outputs = {
+        forward: [2],
+        backward: [3],
+        updateRunning: [2],
+        localResponse: [2],
+        localResponseBackward: [3],
+        moments: [],
+        merge: [],
+      }[name];
       if (!outputs.length || args[1].length < 2) return false;
       const length = args[1].length;
       const both = new args[1].constructor(length + 1);
@@ -285,7 +336,17 @@ const tally = { native: 0, corrupted: 0, refused: 0, accepted: 0, facade: 0, thr
 function nativeRound() {
   const Kind = pick(arrays);
   const g = geometry();
-  const calls = [forwardCall, forwardCall, backwardCall, backwardCall, momentsCall, mergeCall, updateRunningCall];
+  const calls = [
+    forwardCall,
+    forwardCall,
+    backwardCall,
+    backwardCall,
+    momentsCall,
+    mergeCall,
+    updateRunningCall,
+    localResponseCall,
+    localResponseBackwardCall,
+  ];
   const call = pick(calls)(Kind, g);
   const lie = random() < 0.95;
   const must = lie ? corrupt(call) : 'accept';
@@ -318,6 +379,7 @@ const classes = [
   () => [new lib.GroupNorm(1, 1 + below(5), { dtype: pick(['float32', 'float64']) }), 2 + below(3)],
   () => [new lib.LayerNorm(1 + below(5), { dtype: pick(['float32', 'float64']) }), 1 + below(3)],
   () => [new lib.RMSNorm([1 + below(3), 1 + below(3)], { dtype: pick(['float32', 'float64']) }), 2 + below(2)],
+  () => [new lib.LocalResponseNorm(1 + below(9), { dtype: pick(['float32', 'float64']) }), 3 + below(2)],
 ];
 const options = () => ({
   dtype: pick(['float32', 'float64']),
@@ -330,7 +392,7 @@ function goodShape(layer, rank) {
   const shape = Array.from({ length: rank }, () => 1 + below(6));
   if (layer.normalizedShape)
     shape.splice(Math.max(0, rank - layer.normalizedShape.length), rank, ...layer.normalizedShape);
-  else shape[1] = layer.numFeatures ?? layer.numChannels;
+  else shape[1] = layer.numFeatures ?? layer.numChannels ?? shape[1];
   // A lazy layer takes any number of channels.
   if (shape[1] === 0) shape[1] = 1 + below(5);
   return shape;

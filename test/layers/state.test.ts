@@ -401,8 +401,8 @@ describe('Module and Sequential', () => {
 it('exports the public names', () => {
   expect(Object.keys(simdnorm).sort()).toEqual(
     (
-      'BatchNorm1d BatchNorm2d BatchNorm3d Context GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d LayerNorm ' +
-      'LazyBatchNorm1d LazyBatchNorm2d LazyBatchNorm3d LazyInstanceNorm1d LazyInstanceNorm2d LazyInstanceNorm3d Module ' +
+      'BatchNorm1d BatchNorm2d BatchNorm3d Context CrossMapLRN2d GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d LayerNorm ' +
+      'LazyBatchNorm1d LazyBatchNorm2d LazyBatchNorm3d LazyInstanceNorm1d LazyInstanceNorm2d LazyInstanceNorm3d LocalResponseNorm Module ' +
       'Parameter RMSNorm Sequential StateDict StateError SyncBatchNorm Tensor convertSyncBatchNorm getNumThreads ' +
       'isGradEnabled isa noGrad setNumThreads tensor'
     ).split(' '),

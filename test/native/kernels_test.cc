@@ -520,8 +520,8 @@ const Kernel<T> kKernels[] = {
     {"slope_columns by row", slope_columns<T, true>, expect_slope_columns<T, true>, false, true, true},
 };
 
-// A few roundings for each term, and those of a sum: float lanes take at most kChain = 32 terms (lanes-inl.h) before
-// they are emptied into double, so 18 eps; the rest is for the shift of a mean. The reference rounds `count` times.
+// A few roundings for each term, and those of a sum: float lanes take at most kChain = 24 terms (lanes-inl.h) before
+// they are emptied into double, so 13 eps; the rest is for the shift of a mean. The reference rounds `count` times.
 template <class T>
 double worst(const Kernel<T>& kernel, const Case<T>& c, const Values& values) {
   const double count = static_cast<double>(c.rows * c.cols);

@@ -20,9 +20,9 @@ const peak = (values: ArrayLike<number>): number => {
  *
  * Outputs: y = (x - center) * scale + shift has three roundings of at most |xHat * weight| + |bias| + |y|, and scale and
  * shift were rounded once each; a float64 mean carries a relative 2^-53 of the deviations, a float32 one nothing. 8 units.
- * Statistics: a chain of 32 additions is within 16.5 units of the largest, 24 with the roundings of the terms.
- * Gradients of x: as outputs, with sums in chains of 32: 32 units of |dy| * |weight| * rstd * (1 + |xHat|)^2.
- * Gradients of parameters: sums in lanes and chains of 32, the lanes in double: for each channel, 32 units of the sum of
+ * Statistics: a chain of 24 additions is within 12.5 units of the largest, 24 with the roundings of the terms.
+ * Gradients of x: as outputs, with sums in chains of 24: 32 units of |dy| * |weight| * rstd * (1 + |xHat|)^2.
+ * Gradients of parameters: sums in lanes and chains of 24, the lanes in double: for each channel, 32 units of the sum of
  * |dy| * (1 + |xHat|), or of |dy|.
  */
 export function tolerances(
