@@ -212,13 +212,11 @@ describe('equivalences', () => {
       close(y.contiguous(), make().forward(t));
     }
   });
-  it('LayerNorm of a channels-last input is that of its logical order', () => {
+  it('LayerNorm of a channels-last input, taken as it lies, is that of its logical order', () => {
     const nhwc = new Tensor(t.permute(0, 2, 3, 1).contiguous().data, [3, 4, 5, 6]).permute(0, 3, 1, 2);
-    expectSameBits(
-      'y',
-      new LayerNorm([6, 4, 5]).forward(nhwc).data as Float32Array,
-      new LayerNorm([6, 4, 5]).forward(t).data as Float32Array,
-    );
+    const y = new LayerNorm([6, 4, 5]).forward(nhwc);
+    expect(y.isChannelsLast).toBe(true);
+    close(y.contiguous(), new LayerNorm([6, 4, 5]).forward(t));
   });
 });
 

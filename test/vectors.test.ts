@@ -189,7 +189,7 @@ function runFunction(test: Case, dtype: Dtype, tensors: Map<string, Data>): void
     return named === undefined ? value : asInput(tensors.get(named)!, dtype);
   };
   const entries = Object.entries(args).map(([key, value]) => [camel(key), read(value)] as const);
-  const places = ['numGroups', 'normalizedShape'];
+  const places = ['numGroups', 'normalizedShape', 'size'];
   const first = entries.filter(([key]) => places.includes(key)).map(([, value]) => value);
   const options = Object.fromEntries(entries.filter(([key]) => !places.includes(key)));
   const copies = (): Record<string, unknown> => ({ ...options, ...moved() });
@@ -207,7 +207,15 @@ function runFunction(test: Case, dtype: Dtype, tensors: Map<string, Data>): void
   let kept: { mean?: Tensor; rstd: Tensor };
   for (const [i, step] of test.steps.entries()) {
     const results: Record<string, Tensor | null | undefined> = {};
-    if (step.op === 'forward') {
+    if (plain === 'localResponseNorm') {
+      if (step.op === 'forward') {
+        x = asInput(tensors.get(step.input!)!, dtype);
+        results.output = functional.localResponseNorm(x, first[0] as number, options);
+      } else {
+        const dy = asInput(tensors.get(step.grad_output!)!, dtype);
+        results.grad_input = functional.localResponseNormBackward(dy, x!, first[0] as number, options);
+      }
+    } else if (step.op === 'forward') {
       x = asInput(tensors.get(step.input!)!, dtype);
       const given = copies();
       const output = fn[plain]!(x, ...first, given) as Tensor;

@@ -154,19 +154,26 @@ export function groupNorm(where: string, input: TensorLike, numGroups: number, o
 
 export type NormalizedShape = number | readonly number[];
 
+export interface LayerNormOptions extends AffineOptions {
+  /** The one dimension that is normalized instead of the last ones, with a normalizedShape of one size; default null. */
+  axis?: number | null | undefined;
+}
+
 export function layerNorm(
   where: string,
   input: TensorLike,
   normalizedShape: NormalizedShape,
-  o: AffineOptions,
+  o: LayerNormOptions,
   more: string[],
 ): Call {
   checkOptions(where, o, ['weight', 'bias', 'eps', ...more]);
   const x = inputOf(input, where);
   const shape = plan.checkNormalizedShape(normalizedShape, where);
+  const axis = plan.checkAxis(o.axis ?? null, shape, where);
   const p = affine(o, where, x);
   plan.checkElementwise(where, shape, p);
   const eps = numberOr(o.eps, 1e-5, where, 'eps');
+  if (axis !== null) return { where, x, plan: plan.channelNorm(plan.readAxis(x, shape[0]!, axis, where), p, eps) };
   return { where, x, plan: plan.layerNorm(plan.readTrailing(x, shape, where), p, eps) };
 }
 

@@ -11,12 +11,14 @@ export {
   nativeRmsNorm,
   nativeRmsNormBackward,
 } from './native';
+export { localResponseNorm, localResponseNormBackward, type LocalResponseNormOptions } from './local-response';
 export { moments, type MomentsOptions } from './moments';
 export { normalize, type NormalizeOptions } from './normalize';
 export type {
   AffineOptions,
   BatchNormOptions,
   InstanceNormOptions,
+  LayerNormOptions,
   NormalizedShape,
   OutOption,
   RMSNormOptions,

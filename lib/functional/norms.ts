@@ -88,19 +88,19 @@ export function groupNorm(input: TensorLike, numGroups: number, options: args.Af
 }
 
 /**
- * Normalizes each sample over its trailing dimensions.
+ * Normalizes each sample over its trailing dimensions, or over one axis.
  *
  * y = (x - mean) / sqrt(var + eps) * weight + bias, with the biased variance over `normalizedShape`.
  *
  * *Shape*: (..., *normalizedShape), and the same out.
  *
- * *Options*: `weight`, `bias` (null, of shape `normalizedShape`), `eps` (1e-5), `out`.
+ * *Options*: `weight`, `bias` (null, of shape `normalizedShape`), `eps` (1e-5), `axis` (null: the last dimensions), `out`.
  *
  * *Train and eval*: the same.
  *
  * *Throws* RangeError where the trailing dimensions or the parameters' shapes differ; TypeError for mixed dtypes.
  *
- * *Matches* torch.nn.functional.layer_norm.
+ * *Matches* torch.nn.functional.layer_norm, which has no `axis`.
  *
  * *Reference*: Ba, Kiros & Hinton 2016, arXiv:1607.06450
  *
@@ -110,9 +110,9 @@ export function groupNorm(input: TensorLike, numGroups: number, options: args.Af
 export function layerNorm(
   input: TensorLike,
   normalizedShape: NormalizedShape,
-  options: args.AffineOptions & OutOption = {},
+  options: args.LayerNormOptions & OutOption = {},
 ): Tensor {
-  return run(args.layerNorm('layerNorm', input, normalizedShape, options, ['out']), options);
+  return run(args.layerNorm('layerNorm', input, normalizedShape, options, ['axis', 'out']), options);
 }
 
 /**

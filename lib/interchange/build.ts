@@ -303,6 +303,12 @@ export function tell(where: string, layer: NormLayer, options: ToOptions): Told 
   if (!isBatch && !isInstance && !isOther) {
     throw new TypeError(`${where}: layer must be a normalization layer, but got ${describe(layer)}`);
   }
+  if (layer.relu) throw new RangeError(`${where}: a ReLU is a layer of its own elsewhere; make the layer without`);
+  if (layer instanceof LayerNorm && layer.axis !== null) {
+    throw new RangeError(
+      `${where}: LayerNorm over axis ${layer.axis} is of the order of dimensions here; make one over the last dimensions`,
+    );
+  }
   const copy = (tensor: Tensor | null): Tensor | null => tensor?.copy() ?? null;
   const numbers: TensorNumbers = { scale: copy(layer.weight), bias: copy(layer.bias), mean: null, var: null };
   if (layer instanceof RMSNorm) {

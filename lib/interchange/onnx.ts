@@ -1,6 +1,7 @@
 // ONNX nodes: positional inputs, attributes, momentum of the old; channels in dimension 1, as ours.
 
 import { checkSize, describe, formatShape } from '../internal/errors';
+import { LocalResponseNorm } from '../layers/local-response-norm';
 import { asTensor, Tensor, type TensorLike } from '../tensor';
 import {
   batchNorm,
@@ -64,8 +65,8 @@ function perChannel(job: Job, value: TensorLike, groups: number, name: string): 
  * A layer of ours that computes what a node of ONNX does.
  *
  * BatchNormalization becomes BatchNorm1d to 3d and InstanceNormalization InstanceNorm1d to 3d, by the number of dimensions
- * of the input; GroupNormalization GroupNorm, LayerNormalization LayerNorm and RMSNormalization RMSNorm. A BatchNorm
- * is in evaluation mode unless `training_mode` is 1.
+ * of the input; GroupNormalization GroupNorm, LayerNormalization LayerNorm, RMSNormalization RMSNorm and LRN
+ * LocalResponseNorm. A BatchNorm is in evaluation mode unless `training_mode` is 1.
  *
  * *Options*: `inputShape` (the shape of X, needed for BatchNormalization and InstanceNormalization, and for axes counted
  * from the first), `n` (none), `dtype` ('float32'), `opset` (21).
@@ -79,7 +80,7 @@ function perChannel(job: Job, value: TensorLike, groups: number, name: string): 
  * const node = { op_type: 'BatchNormalization', attributes: { epsilon: 1e-5 }, inputs: [[1, 1], [0, 0], [0, 0], [1, 1]] };
  * const bn = fromOnnx(node, { inputShape: [null, 2, null, null] }); // BatchNorm2d, in evaluation mode
  */
-export function fromOnnx(node: OnnxNode, options: FromOnnxOptions = {}): NormLayer {
+export function fromOnnx(node: OnnxNode, options: FromOnnxOptions = {}): NormLayer | LocalResponseNorm {
   const name = String(node?.op_type);
   const where = `fromOnnx: ${name}`;
   const job = startJob(where, options, ['opset']);
@@ -135,10 +136,16 @@ export function fromOnnx(node: OnnxNode, options: FromOnnxOptions = {}): NormLay
         ? layerNorm(job, numbers, { shape, eps })
         : rmsNorm(job, numbers, { shape, eps });
     }
+    case 'LRN': {
+      const size = checkSize(where, 'size', settings.get('size'), 1);
+      const [alpha, beta] = [settings.number('alpha', 1e-4), settings.number('beta', 0.75)];
+      const k = settings.number('bias', 1);
+      return new LocalResponseNorm(size, { alpha, beta, k, window: 'onnx', dtype: job.dtype });
+    }
     default:
       throw new TypeError(
-        `${where}: op_type must be BatchNormalization, InstanceNormalization, GroupNormalization, LayerNormalization or ` +
-          'RMSNormalization',
+        `${where}: op_type must be BatchNormalization, InstanceNormalization, GroupNormalization, LayerNormalization, ` +
+          'RMSNormalization or LRN',
       );
   }
 }

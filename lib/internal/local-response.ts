@@ -65,6 +65,11 @@ export function windowOf(size: number, { alpha, beta, k }: Response, rule: keyof
   return { before, after, scale: alpha / divisor, beta, k };
 }
 
+export function checkRank(where: string, rank: number): void {
+  if (rank >= 3) return;
+  throw new RangeError(`${where}: Expected 3D or higher dimensionality input (got ${rank} dimensions)`);
+}
+
 export interface Saved {
   window: ChannelWindow;
   channelsLast: boolean;

@@ -82,6 +82,18 @@ export function readTrailing(x: Tensor, normalizedShape: readonly number[], wher
   return { ...rows, n: rows.n / shape[1]!, s: shape[1]!, channelsLast: true };
 }
 
+export function checkAxis(axis: unknown, normalizedShape: readonly number[], where: string): number | null {
+  if (axis === null) return null;
+  if (!Number.isSafeInteger(axis)) {
+    const Kind = typeof axis === 'number' ? RangeError : TypeError;
+    throw new Kind(`${where}: axis must be an integer, but got ${describe(axis)}`);
+  }
+  if (normalizedShape.length === 1) return axis as number;
+  throw new RangeError(
+    `${where}: axis goes with a normalizedShape of one size, but got ${normalizedShape.length} sizes`,
+  );
+}
+
 /** n matrices of c channels and s columns around one axis, which is normalized. */
 export function readAxis(x: Tensor, channels: number, axis: number, where: string): Reading {
   const { shape } = x;

@@ -1,7 +1,14 @@
 import type { Plan } from '../internal/call';
-import { describe } from '../internal/errors';
 import { packChannels, packTrailing, type MaskOptions, type Packing } from '../internal/mask';
-import { channelNorm, checkNormalizedShape, layerNorm, readAxis, readTrailing, type Reading } from '../internal/plan';
+import {
+  channelNorm,
+  checkAxis,
+  checkNormalizedShape,
+  layerNorm,
+  readAxis,
+  readTrailing,
+  type Reading,
+} from '../internal/plan';
 import { elementsOf, type Parameter, type Tensor } from '../tensor';
 import { makeParameter, Norm, python, readOption, type EpsOption, type NormOptions } from './norm';
 
@@ -75,18 +82,7 @@ export class LayerNorm extends TrailingNorm {
   constructor(normalizedShape: number | readonly number[], options: LayerNormOptions = {}) {
     super(normalizedShape, options, ['eps', 'elementwiseAffine', 'bias', 'axis']);
     const where = this.where;
-    const { axis = null } = options;
-    if (axis !== null && !Number.isSafeInteger(axis)) {
-      throw new (typeof axis === 'number' ? RangeError : TypeError)(
-        `${where}: axis must be an integer, but got ${describe(axis)}`,
-      );
-    }
-    if (axis !== null && this.normalizedShape.length !== 1) {
-      throw new RangeError(
-        `${where}: axis goes with a normalizedShape of one size, but got ${this.normalizedShape.length} sizes`,
-      );
-    }
-    this.axis = axis;
+    this.axis = checkAxis(options.axis ?? null, this.normalizedShape, where);
     this.eps = readOption.number(where, 'eps', options.eps, 1e-5);
     this.elementwiseAffine = readOption.boolean(where, 'elementwiseAffine', options.elementwiseAffine, true);
     const bias = readOption.boolean(where, 'bias', options.bias, true);

@@ -1,4 +1,5 @@
 import {
+  checkRank,
   checkRule,
   checkWindowSize,
   localResponse,
@@ -107,8 +108,7 @@ export class LocalResponseNorm extends WindowNorm {
   }
 
   protected override checkRank(rank: number, where: string): void {
-    if (rank >= 3) return;
-    throw new RangeError(`${where}: Expected 3D or higher dimensionality input (got ${rank} dimensions)`);
+    checkRank(where, rank);
   }
 
   protected override extraRepr(): string {

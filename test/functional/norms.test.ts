@@ -2,11 +2,12 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { tensor, Tensor, type Parameter } from '../../lib';
+import { LocalResponseNorm, tensor, Tensor, type Parameter } from '../../lib';
 import * as F from '../../lib/functional';
 import { onEveryIsa } from '../support/isa';
+import { reference } from '../support/reference';
 import { forms, prepare, type AnyLayer, type Form } from '../support/shapes';
-import { expectSameBits, type Dtype } from '../support/tolerance';
+import { expectClose, expectSameBits, tolerances, type Dtype } from '../support/tolerance';
 
 const data = (t: Tensor | null | undefined): Float64Array => t!.data as Float64Array;
 const copyOf = (t: Tensor): Tensor => new Tensor(t.data.slice(), t.shape);
@@ -78,8 +79,17 @@ function pairOf(form: Form): Pair {
 
 onEveryIsa('functions have the bits of their layers', () => {
   describe.each<Dtype>(['float32', 'float64'])('%s', (dtype) => {
-    it.each(forms.map((form) => [form.name, form] as const))('%s', (_, form) => {
-      const { layer, x, dy } = prepare(form, dtype);
+    const overAxis = forms.filter((form) => form.name.includes('axis'));
+    it.each(overAxis.map((form) => [form.name, form] as const))('%s', (_, form) => {
+      const { layer, x } = prepare(form, dtype);
+      const { axis } = layer as unknown as { axis: number };
+      const y = F.layerNorm(x, tail(layer), { ...affine(layer), axis });
+      expectSameBits('y', data(y), data(layer.forward(x)));
+    });
+
+    const others = forms.filter((form) => !overAxis.includes(form));
+    it.each(others.map((form) => [form.name, form] as const))('%s', (_, form) => {
+      const { layer, x, dy, question } = prepare(form, dtype);
       const { plain, native, backward } = pairOf(form);
       const alone = plain(layer, x);
       const { output, ...saved } = native(layer, x);
@@ -92,18 +102,10 @@ onEveryIsa('functions have the bits of their layers', () => {
       const { gradInput, gradWeight, gradBias } = backward(layer, dy, x, saved);
       expect(gradInput!.strides).toEqual(dx.strides);
       // A float64 mean comes back without its rest; a float32 one comes back whole, but for the last bits of the rest.
-      const close = (what: string, a: Tensor, b: Tensor): void => {
-        const [u, v] = [data(a), data(b)];
-        const peak = v.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-        const unit = dtype === 'float32' ? 2 ** -24 : 2 ** -50;
-        for (let i = 0; i < v.length; i++) {
-          if (Math.abs(u[i]! - v[i]!) > 2 * unit * peak)
-            throw new Error(`${what}[${i}]: ${u[i]}, the layer has ${v[i]}`);
-        }
-      };
-      close('dx', gradInput!, dx);
-      if (layer.weight) close('dweight', gradWeight!, layer.weight.grad!);
-      if (layer.bias) close('dbias', gradBias!, layer.bias.grad!);
+      const allowed = tolerances(question, reference(question, data(dy)), data(dy), dtype);
+      expectClose('dx', data(gradInput), data(dx), allowed.dx, dtype);
+      if (layer.weight) expectClose('dweight', data(gradWeight), data(layer.weight.grad), allowed.dweight, dtype);
+      if (layer.bias) expectClose('dbias', data(gradBias), data(layer.bias.grad), allowed.dbias, dtype);
 
       const none = backward(layer, dy, x, saved, [false, false, true]);
       expect([none.gradInput, none.gradWeight]).toEqual([null, null]);
@@ -114,6 +116,26 @@ onEveryIsa('functions have the bits of their layers', () => {
       expectSameBits('dx alone', data(onlyInput.gradInput), data(gradInput));
       expect([onlyInput.gradWeight, onlyInput.gradBias]).toEqual([null, null]);
     });
+  });
+});
+
+onEveryIsa('localResponseNorm', () => {
+  it.each(['torch', 'onnx', 'tensorflow'] as const)('has the bits of the layer, window of %s', (window) => {
+    const x = new Tensor(
+      Float32Array.from({ length: 2 * 7 * 5 }, (_, i) => Math.sin(i)),
+      [2, 7, 5],
+    );
+    const options = { alpha: 0.5, beta: 0.6, k: 2, window };
+    const y = F.localResponseNorm(x, 4, options);
+    expectSameBits('y', data(y), data(new LocalResponseNorm(4, options).forward(x)));
+    const out = new Float32Array(x.size);
+    expect(F.localResponseNorm(x, 4, { ...options, out }).data).toBe(out);
+  });
+  it('refuses what the layer refuses', () => {
+    expect(() => F.localResponseNorm([[1]], 2)).toThrow(
+      'localResponseNorm: Expected 3D or higher dimensionality input (got 2 dimensions)',
+    );
+    expect(() => F.localResponseNorm([[[1]]], 0)).toThrow(/kernel size should be greater than zero/);
   });
 });
 
@@ -335,7 +357,7 @@ describe('refusals', () => {
 it('exports the public names, where package.json says', () => {
   expect(Object.keys(F).sort()).toEqual(
     (
-      'batchNorm groupNorm instanceNorm layerNorm moments nativeBatchNorm nativeBatchNormBackward nativeGroupNorm ' +
+      'batchNorm groupNorm instanceNorm layerNorm localResponseNorm localResponseNormBackward moments nativeBatchNorm nativeBatchNormBackward nativeGroupNorm ' +
       'nativeGroupNormBackward nativeLayerNorm nativeLayerNormBackward nativeRmsNorm nativeRmsNormBackward normalize rmsNorm'
     ).split(' '),
   );

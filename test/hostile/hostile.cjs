@@ -37,7 +37,9 @@ function violation(what, details) {
   process.exit(1);
 }
 
-const arrays = [Float32Array, Float64Array];
+/** Uint16Array: 16-bit floats, whose parameters are of float32. */
+const arrays = [Float32Array, Float64Array, Uint16Array];
+const parametersOf = (Kind) => (Kind === Uint16Array ? Float32Array : Kind);
 
 /** Ends where its pages end: one element further is a fault of the process, for any instruction set. */
 function guarded(Kind, length) {
@@ -55,7 +57,7 @@ function make(Kind, length, how = below(4)) {
 }
 function filled(Kind, length) {
   const x = make(Kind, length);
-  for (let i = 0; i < length; i++) x[i] = random() * 4 - 1;
+  for (let i = 0; i < length; i++) x[i] = Kind === Uint16Array ? 0x3c00 + below(512) : random() * 4 - 1;
   return x;
 }
 function detach(x) {
@@ -116,6 +118,7 @@ function geometry() {
     [n, 1, g, c * s, s, c * g],
     [n, s, g, c, 1, c * g],
     [n, 1, 1, s, 1, s],
+    [n, c, s + 1, 1, s + 1, c],
   ]);
 }
 
@@ -123,8 +126,11 @@ function forwardCall(Kind, g) {
   const [batch, outer, groups, inner, , channels] = g;
   const size = batch * outer * groups * inner;
   const running = batch === 1 && random() < 0.5;
-  const block = new Float64Array([...g, 0, 0, 0, 1e-5, 0.1, running && random() < 0.5 ? 4 : pick([0, 1, 2])]);
-  const optional = (n) => (random() < 0.3 ? null : filled(Kind, n));
+  const flags = (running && random() < 0.5 ? 4 : pick([0, 1, 2])) + pick([0, 16]) + pick([0, 32]);
+  const block = new Float64Array([...g, 0, 0, 0, 0, 1e-5, 0.1, flags]);
+  const Parameters = parametersOf(Kind);
+  const optional = (n) => (random() < 0.3 ? null : filled(Parameters, n));
+  const add = random() < 0.5 ? null : filled(Kind, size);
   return {
     name: 'forward',
     args: [
@@ -134,13 +140,11 @@ function forwardCall(Kind, g) {
       optional(channels),
       optional(channels),
       random() < 0.3 && !running ? null : make(Float64Array, batch * groups * 5),
-      running ? filled(Kind, groups) : null,
-      running ? filled(Kind, groups) : null,
+      running ? filled(Parameters, groups) : null,
+      running ? filled(Parameters, groups) : null,
+      add,
     ],
-    offsets: [
-      [6, 1],
-      [7, 2],
-    ],
+    offsets: [[6, 1], [7, 2], ...(add ? [[9, 8]] : [])],
   };
 }
 
@@ -149,7 +153,7 @@ function backwardCall(Kind, g) {
   const size = batch * outer * groups * inner;
   const saved = make(Float64Array, batch * groups * 5);
   addon.forward(
-    new Float64Array([...g, 0, 0, 0, 1e-5, 0, 0]),
+    new Float64Array([...g, 0, 0, 0, 0, 1e-5, 0, 0]),
     filled(Kind, size),
     new Kind(size),
     null,
@@ -157,13 +161,18 @@ function backwardCall(Kind, g) {
     saved,
     null,
     null,
+    null,
   );
-  const dx = random() < 0.1 ? null : make(Kind, size);
-  const optional = (n) => (random() < 0.3 ? null : filled(Kind, n));
+  const relu = random() < 0.5;
+  const gated = relu && random() < 0.5 ? make(Kind, size) : null;
+  const dx = (!relu || gated) && random() < 0.1 ? null : make(Kind, size);
+  const Parameters = parametersOf(Kind);
+  const optional = (n) => (random() < 0.3 ? null : filled(Parameters, n));
+  const add = relu && random() < 0.5 ? filled(Kind, size) : null;
   return {
     name: 'backward',
     args: [
-      new Float64Array([...g, 0, 0, 0, 0, 0, pick([0, 1, 4])]),
+      new Float64Array([...g, 0, 0, 0, 0, 0, 0, pick([0, 1, 4]) + (relu ? 16 : 0) + pick([0, 32])]),
       filled(Kind, size),
       filled(Kind, size),
       dx,
@@ -171,8 +180,11 @@ function backwardCall(Kind, g) {
       saved,
       optional(channels),
       optional(channels),
+      gated,
+      add,
+      relu ? optional(channels) : null,
     ],
-    offsets: [[8, 1], [6, 2], ...(dx ? [[7, 3]] : [])],
+    offsets: [[8, 1], [6, 2], ...(dx ? [[7, 3]] : []), ...(add ? [[9, 9]] : [])],
   };
 }
 
@@ -180,16 +192,21 @@ function momentsCall(Kind, g) {
   const size = count(g.slice(0, 4));
   return {
     name: 'moments',
-    args: [new Float64Array([...g, 0, 0, 0, 0, 0, below(2)]), filled(Kind, size), make(Float64Array, g[0] * g[2] * 5)],
+    args: [
+      new Float64Array([...g, 0, 0, 0, 0, 0, 0, below(2)]),
+      filled(Kind, size),
+      make(Float64Array, g[0] * g[2] * 5),
+    ],
     offsets: [[6, 1]],
   };
 }
 
-function updateRunningCall(Kind, [batch, , groups]) {
+function updateRunningCall(Data, [batch, , groups]) {
+  const Kind = parametersOf(Data);
   return {
     name: 'updateRunning',
     args: [
-      new Float64Array([batch, 1, groups, 1, 1, groups, 0, 0, 0, 0, 0.1, 0]),
+      new Float64Array([batch, 1, groups, 1, 1, groups, 0, 0, 0, 0, 0, 0.1, 0]),
       filled(Kind, groups),
       random() < 0.3 ? null : filled(Kind, groups),
       filled(Float64Array, batch * groups * 5),
@@ -216,7 +233,7 @@ function windowBlock() {
     1,
     0.1,
     pick([0.75, 0.6, 0, 2]),
-    below(2),
+    pick([0, 8, 32]),
   ]);
 }
 
@@ -300,7 +317,7 @@ function corrupt(call) {
       // overlap: an output that lies over another argument, shifted
       const outputs = {
         forward: [2],
-        backward: [3],
+        backward: args[8] && random() < 0.5 ? [8] : args[3] ? [3] : [],
         updateRunning: [2],
         localResponse: [2],
         localResponseBackward: [3],
@@ -377,7 +394,8 @@ const classes = [
   () => [new lib.InstanceNorm1d(1 + below(5), { ...options(), trackRunningStats: random() < 0.5 }), 3],
   () => [new lib.InstanceNorm2d(1 + below(5), options()), 4],
   () => [new lib.GroupNorm(1, 1 + below(5), { dtype: pick(['float32', 'float64']) }), 2 + below(3)],
-  () => [new lib.LayerNorm(1 + below(5), { dtype: pick(['float32', 'float64']) }), 1 + below(3)],
+  () => [new lib.LayerNorm(1 + below(5), { dtype: pick(['float32', 'float64']), relu: random() < 0.5 }), 1 + below(3)],
+  () => [new lib.LayerNorm(1 + below(5), { dtype: pick(['float32', 'float64']), axis: 0 }), 1 + below(3)],
   () => [new lib.RMSNorm([1 + below(3), 1 + below(3)], { dtype: pick(['float32', 'float64']) }), 2 + below(2)],
   () => [new lib.LocalResponseNorm(1 + below(9), { dtype: pick(['float32', 'float64']) }), 3 + below(2)],
 ];
@@ -386,6 +404,7 @@ const options = () => ({
   affine: random() < 0.7,
   momentum: pick([0.1, null, 0, 1]),
   nonFinite: pick(['propagate', 'throw', 'skip']),
+  relu: random() < 0.3,
 });
 
 function goodShape(layer, rank) {
@@ -440,6 +459,7 @@ function hostileTensor(layer, shape) {
     },
     () => ({ data: new Uint8Array(size), shape }),
     () => ({ data: good(), shape }),
+    () => ({ data: filled(Uint16Array, size), shape, dtype: pick(['float16', 'bfloat16', 'float32']) }),
     () => new lib.Tensor(good(), shape),
   ])();
 }
@@ -498,6 +518,8 @@ function facadeRound() {
       {},
       { out: pick(outs) },
       { context: pick([layer.context(), {}, null]) },
+      { add: hostileTensor(layer, shape) },
+      { gradAdd: pick(outs) },
       { saveInput: pick(['copy', 'x']) },
       { updateStats: pick([false, 0]) },
       { mask: pick([...hostileValues(), new Uint8Array(count(shape)).fill(1), [[true]], [[1, [0]]]]) },
