@@ -30,6 +30,7 @@ export { StateDict } from './state-dict';
 export type { StateCount, LoadOptions, LoadResult, LoadScope, StateEntry, StateSource } from './state-dict';
 export { Parameter, Tensor, tensor } from './tensor';
 export type { DType, NestedArray, TensorData, TensorFields, TensorLike } from './tensor';
+export { recalibrate, type RecalibrateOptions, type RecalibrateProgress } from './recalibrate';
 export { isGradEnabled, noGrad } from './grad-mode';
 export { getNumThreads, isa, setNumThreads } from './runtime';
 export { StateError } from './internal/errors';

@@ -195,6 +195,18 @@ export abstract class Module implements ModuleLike {
     this.#frozen = from.#frozen;
   }
 
+  /**
+   * A function that puts the modes of this layer alone back to what they are now.
+   * @internal
+   */
+  keepModes(): () => void {
+    const [training, frozen] = [this.#training, this.#frozen];
+    return () => {
+      this.#training = training;
+      this.#frozen = frozen;
+    };
+  }
+
   /** The parameters of this layer alone, by name. */
   protected ownParameters(): [string, Parameter][] {
     const found: [string, Parameter][] = [];

@@ -51,7 +51,9 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
   /** Which of the input is data, packed: see internal/mask.ts. */
   protected abstract pack(x: Reading, where: string, options: MaskOptions): Packing;
   /** Whether `commit` looks at the batch's statistics before running ones may move. */
-  protected readonly judges: boolean = false;
+  protected get judges(): boolean {
+    return false;
+  }
   /** After the kernels; throws to refuse. `deferred` has the batch's parts where running statistics are still to move. */
   protected commit(_where: string, _update: boolean, _plan: Plan, _deferred: readonly Saved[] | null): void {}
 

@@ -47,7 +47,11 @@ export abstract class TrackedNorm extends Norm {
   #momentum!: number | null;
   #trackRunningStats!: boolean;
 
-  protected override readonly judges: boolean;
+  #collector: ((parts: readonly Saved[]) => void) | null = null;
+
+  protected override get judges(): boolean {
+    return this.nonFinite !== 'propagate' || this.#collector !== null;
+  }
 
   protected constructor(
     numFeatures: number,
@@ -65,7 +69,6 @@ export abstract class TrackedNorm extends Norm {
     const bias = readOption.boolean(where, 'bias', options.bias, true);
     this.trackRunningStats = readOption.boolean(where, 'trackRunningStats', options.trackRunningStats, defaults.track);
     this.nonFinite = readOption.oneOf(where, 'nonFinite', options.nonFinite, ['propagate', 'throw', 'skip']);
-    this.judges = this.nonFinite !== 'propagate';
     const shape = [this.numFeatures];
     this.weight = makeParameter(this.dtype, shape, 1, this.affine);
     this.bias = makeParameter(this.dtype, shape, 0, this.affine && bias);
@@ -143,13 +146,21 @@ export abstract class TrackedNorm extends Norm {
     return plan;
   }
 
+  /**
+   * Hands the statistics of training batches over instead of taking them into the running ones; null ends it.
+   * @internal
+   */
+  collect(collector: ((parts: readonly Saved[]) => void) | null): void {
+    this.#collector = collector;
+  }
+
   /** A batch has been taken in. */
   protected count(): void {}
 
   protected override commit(where: string, update: boolean, plan: Plan, deferred: readonly Saved[] | null): void {
     if (!this.training || plan.flags & Flag.useRunning) return;
     if (deferred) {
-      const found = this.judges ? firstNonFinite(deferred, this.dtype) : null;
+      const found = this.nonFinite === 'propagate' ? null : firstNonFinite(deferred, this.dtype);
       if (found && this.nonFinite === 'skip') return;
       if (found) {
         throw new StateError(
@@ -157,6 +168,10 @@ export abstract class TrackedNorm extends Norm {
           `${where}: the batch has a mean of ${found.mean} and a variance of ${found.variance} in channel ` +
             `${found.channel}; the layer is as it was (nonFinite: 'throw')`,
         );
+      }
+      if (this.#collector) {
+        if (update) this.#collector(deferred);
+        return;
       }
       updateRunning(where, deferred);
     }
