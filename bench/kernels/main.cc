@@ -159,7 +159,7 @@ void speeds(size_t rounds, bool large) {
         jobs.push_back({"moments", way.name, v.name, where, bytes, [=, &t] { sink = way.moments(t, p, n).m2; }});
       }
       jobs.push_back({"kernel", "apply", v.name, where, third * 8, [=, &k] {
-                        k.apply(out, p, third, {0.5f, 1.5f, 0.1f});
+                        k.apply(out, p, third, {0.5f, 1.5f, 0.1f}, {nullptr, false});
                       }});
       jobs.push_back({"kernel", "grad_sums", v.name, where, third * 8,
                       [=, &k] { sink = k.grad_sums(q, p, 0, 1, third, 0.5f, 1.5f).dy; }});

@@ -39,14 +39,8 @@ struct Generic {
     for (size_t i = n; i < N; i++) v[i] = 0;
     return v;
   }
-  static Type at_least(Type v, Type limit) {
-    for (size_t i = 0; i < N; i++) v[i] = v[i] < limit[i] ? limit[i] : v[i];
-    return v;
-  }
-  static Type keep_open(Type v, Type gate) {
-    for (size_t i = 0; i < N; i++) v[i] = gate[i] <= 0 ? 0 : v[i];
-    return v;
-  }
+  static Type at_least(Type v, Type limit) { return v < limit ? limit : v; }
+  static Type keep_open(Type v, Type gate) { return gate <= fill(0) ? fill(0) : v; }
 };
 
 template <class T>
