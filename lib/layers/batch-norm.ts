@@ -63,7 +63,7 @@ export abstract class BatchNorm extends TrackedNorm {
  * *Shape*: (N, C) or (N, C, L), and the same out. Statistics of each of the C = `numFeatures` channels over the rest.
  *
  * *Options*: `eps` (1e-5), `momentum` (0.1, or null for the average of all batches), `affine` (true), `bias` (true),
- * `trackRunningStats` (true), `dtype` ('float32').
+ * `trackRunningStats` (true), `nonFinite` ('propagate'), `singleValue` ('throw'), `relu` (false), `dtype` ('float32').
  *
  * *Train and eval*: in training by the batch's own statistics, which move the running ones; in evaluation by the
  * running ones, or by the batch's where `trackRunningStats` is false.

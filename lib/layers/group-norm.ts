@@ -20,7 +20,7 @@ export interface GroupNormOptions extends NormOptions, EpsOption {
  *
  * *Shape*: (N, C, ...), and the same out; C = `numChannels`, in `numGroups` runs of C / numGroups channels.
  *
- * *Options*: `eps` (1e-5), `affine` (true), `bias` (true), `dtype` ('float32').
+ * *Options*: `eps` (1e-5), `affine` (true), `bias` (true), `relu` (false), `dtype` ('float32').
  *
  * *Train and eval*: the same.
  *

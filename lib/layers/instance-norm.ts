@@ -67,8 +67,8 @@ abstract class InstanceNorm extends TrackedNorm {
  *
  * *Shape*: (N, C, L), or (C, L) for one sample, and the same out.
  *
- * *Options*: `eps` (1e-5), `momentum` (0.1), `affine` (false), `bias` (true), `trackRunningStats` (false), `dtype`
- * ('float32').
+ * *Options*: `eps` (1e-5), `momentum` (0.1), `affine` (false), `bias` (true), `trackRunningStats` (false),
+ * `nonFinite` ('propagate'), `relu` (false), `dtype` ('float32').
  *
  * *Train and eval*: the same, unless `trackRunningStats`: then the running statistics take in the mean over the samples
  * of their means and unbiased variances in training, and serve in evaluation.

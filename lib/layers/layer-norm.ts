@@ -51,20 +51,21 @@ export abstract class TrailingNorm extends Norm {
 }
 
 /**
- * Normalizes each sample over its trailing dimensions.
+ * Normalizes each sample over its trailing dimensions, or over one axis.
  *
  * y = (x - mean) / sqrt(var + eps) * weight + bias, with the biased variance over `normalizedShape`; weight and bias have
  * that shape.
  *
  * *Shape*: (..., *normalizedShape), and the same out.
  *
- * *Options*: `eps` (1e-5), `elementwiseAffine` (true), `bias` (true), `dtype` ('float32').
+ * *Options*: `eps` (1e-5), `elementwiseAffine` (true), `bias` (true), `axis` (the last dimensions; 1 is the
+ * channels of (N, C, ...)), `relu` (false), `dtype` ('float32').
  *
  * *Train and eval*: the same.
  *
  * *Throws* RangeError where the trailing dimensions differ; TypeError for another dtype.
  *
- * *Matches* torch.nn.LayerNorm.
+ * *Matches* torch.nn.LayerNorm, which has neither `axis` nor `relu`. Channels-last memory is computed as it lies.
  *
  * *Reference*: Ba, Kiros & Hinton 2016, arXiv:1607.06450
  *

@@ -19,13 +19,14 @@ export interface RMSNormOptions extends NormOptions {
  *
  * *Shape*: (..., *normalizedShape), and the same out.
  *
- * *Options*: `eps` (null: 2^-23 for float32, 2^-52 for float64), `elementwiseAffine` (true), `dtype` ('float32').
+ * *Options*: `eps` (null: 2^-23 for float32, 2^-52 for float64), `elementwiseAffine` (true), `relu` (false),
+ * `dtype` ('float32').
  *
  * *Train and eval*: the same.
  *
  * *Throws* RangeError where the trailing dimensions differ; TypeError for another dtype.
  *
- * *Matches* torch.nn.RMSNorm. Difference: the input must have the layer's dtype.
+ * *Matches* torch.nn.RMSNorm. Difference: a float32 layer takes no float64 input, nor the other way.
  *
  * *Reference*: Zhang & Sennrich 2019, arXiv:1910.07467
  *
