@@ -1,10 +1,10 @@
-// y = x W + b, in plain TypeScript. What a layer of your own needs to stand in a Sequential: forward, backward, parameters.
+// y = x W + b, in plain TypeScript. What a layer of your own needs: forward, backward, and parameters in public fields.
 
-import { isGradEnabled, Parameter, tensor, type ModuleLike, type Tensor } from 'simdnorm';
+import { isGradEnabled, Module, Parameter, tensor, type Tensor } from 'simdnorm';
 import { floats, gradOf } from './floats.mjs';
 import type { Random } from './random.mjs';
 
-export class Linear implements ModuleLike {
+export class Linear extends Module {
   /** (in, out), not torch's (out, in): then every inner loop runs along memory, and an input that is 0 skips a whole row. */
   readonly weight: Parameter;
   readonly bias: Parameter;
@@ -23,6 +23,7 @@ export class Linear implements ModuleLike {
     random: Random,
     { inputGrad = true } = {},
   ) {
+    super();
     this.#inputGrad = inputGrad;
     const bound = Math.sqrt(6 / inFeatures);
     const start = Float32Array.from({ length: inFeatures * outFeatures }, () => (2 * random() - 1) * bound);
@@ -30,11 +31,7 @@ export class Linear implements ModuleLike {
     this.bias = new Parameter(new Float32Array(outFeatures), [outFeatures]);
   }
 
-  parameters(): Parameter[] {
-    return [this.weight, this.bias];
-  }
-
-  forward(input: Tensor): Tensor {
+  override forward(input: Tensor): Tensor {
     const { inFeatures, outFeatures } = this;
     const [x, weight, bias] = [floats(input), floats(this.weight), floats(this.bias)];
     const rows = x.length / inFeatures;
@@ -54,7 +51,7 @@ export class Linear implements ModuleLike {
     return tensor(y, [rows, outFeatures]);
   }
 
-  backward(gradOutput: Tensor): Tensor {
+  override backward(gradOutput: Tensor): Tensor {
     if (!this.#x) throw new Error('Linear.backward: there is no forward to go back through');
     const { inFeatures, outFeatures } = this;
     const [x, dy, weight] = [floats(this.#x), floats(gradOutput), floats(this.weight)];
@@ -78,5 +75,8 @@ export class Linear implements ModuleLike {
     }
     this.#x = null;
     return tensor(dx, [rows, inFeatures]);
+  }
+  protected override extraRepr(): string {
+    return `${this.inFeatures}, ${this.outFeatures}`;
   }
 }

@@ -1,7 +1,7 @@
 // How wrong a batch of logits is.
 
-import { tensor, type Tensor } from 'simdnorm';
-import type { Batch } from './digits.mjs';
+import { noGrad, tensor, type Sequential, type Tensor } from 'simdnorm';
+import { pixels, type Batch, type Digits } from './digits.mjs';
 import { floats } from './floats.mjs';
 
 /** The mean over the batch of -log softmax(logits)[label], and its gradient. */
@@ -33,3 +33,14 @@ export function accuracy(logits: Tensor, labels: Batch['labels']): number {
   });
   return right.length / labels.length;
 }
+
+/** The network's accuracy in evaluation mode; it is in training mode after. */
+export function heldOutAccuracy(net: Sequential, { images, labels }: Digits): number {
+  net.eval();
+  const found = noGrad(() => accuracy(net.forward(tensor(images, [labels.length, pixels])), labels));
+  net.train();
+  return found;
+}
+
+export const mean = (values: number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+export const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;

@@ -3,12 +3,12 @@
 
 import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { BatchNorm1d, isa, noGrad, Sequential, tensor, type ModuleLike } from 'simdnorm';
+import { BatchNorm1d, isa, Sequential, type ModuleLike } from 'simdnorm';
 import { chart, type Curve } from './chart.mjs';
 import { checkBatchNorm } from './check.mjs';
 import { batches, pixels, readDigits, type Digits } from './digits.mjs';
 import { Linear } from './linear.mjs';
-import { accuracy, crossEntropy } from './loss.mjs';
+import { crossEntropy, heldOutAccuracy, mean, percent } from './loss.mjs';
 import { seeded } from './random.mjs';
 import { ReLU } from './relu.mjs';
 import { SGD } from './sgd.mjs';
@@ -37,13 +37,6 @@ function build(withBatchNorm: boolean): Sequential {
     width = next;
   }
   return new Sequential(...parts, new Linear(width, 10, random));
-}
-
-function heldOutAccuracy(net: Sequential, { images, labels }: Digits): number {
-  net.eval();
-  const found = noGrad(() => accuracy(net.forward(tensor(images, [labels.length, pixels])), labels));
-  net.train();
-  return found;
 }
 
 function train(net: Sequential, digits: Digits, heldOut: Digits): Run {
@@ -78,9 +71,6 @@ function train(net: Sequential, digits: Digits, heldOut: Digits): Run {
   }
   return run;
 }
-
-const mean = (values: number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
-const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
 
 /** The first epoch, counted from 1, after which the goal was reached; Infinity for never. */
 function reached({ accuracies }: Run): number {
