@@ -1,5 +1,5 @@
 import { Flag } from '../internal/addon';
-import { forward } from '../internal/call';
+import { forward, parametersOf } from '../internal/call';
 import { checkNumber, checkOptions, describe } from '../internal/errors';
 import { statistics } from '../internal/geometry';
 import { planOf } from '../internal/plan';
@@ -99,7 +99,9 @@ export function normalize(input: TensorLike, options: NormalizeOptions = {}): Te
     throw new TypeError(`${where}: p must be a number, but got ${describe(p)}`);
   }
   checkNumber(where, 'eps', eps);
-  const x = inputOf(input, where);
+  const given = inputOf(input, where);
+  // The plain loops below read numbers, not their bits.
+  const x = parametersOf(given.dtype) === given.dtype ? given : given.to('float32');
   const r = reduce(x, checkAxes(dim, x.ndim, where, 'dim'));
   const y = new Tensor(allocate(x.dtype, elementsOf(x.shape)), r.x.shape);
   if (y.size > 0) {
@@ -113,5 +115,5 @@ export function normalize(input: TensorLike, options: NormalizeOptions = {}): Te
       });
     }
   }
-  return inOrder(y, r.order);
+  return inOrder(y, r.order).to(given.dtype);
 }

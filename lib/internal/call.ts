@@ -269,7 +269,7 @@ export function momentsOf(where: string, x: Tensor, geometry: Geometry): Float64
   if (elementsOf(x.shape) === 0) return out;
   block.set(geometry);
   block[Block.offsetX] = x.offset;
-  block[Block.flags] = 0;
+  block[Block.flags] = storage(x);
   check(addon.moments(block, x.data as DataArray, out), where, Names.moments);
   return out;
 }

@@ -65,8 +65,12 @@ export abstract class Layer<Saved> extends Module {
   }
 
   /** The options that forward takes besides those of every layer; the same of backward. */
-  protected readonly forwardNames: readonly string[] = [];
-  protected readonly backwardNames: readonly string[] = [];
+  protected get forwardNames(): readonly string[] {
+    return [];
+  }
+  protected get backwardNames(): readonly string[] {
+    return [];
+  }
   /** Computes the output, or throws with nothing changed. `keep`: what is kept of the input, null inside `noGrad`. */
   protected abstract run(
     x: Tensor,

@@ -41,8 +41,12 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
     this.relu = readOption.boolean(this.where, 'relu', options.relu, false);
   }
 
-  protected override readonly forwardNames: readonly string[] = ['updateStats', 'mask', 'lengths', 'add'];
-  protected override readonly backwardNames: readonly string[] = ['gradAdd'];
+  protected override get forwardNames(): readonly string[] {
+    return ['updateStats', 'mask', 'lengths', 'add'];
+  }
+  protected override get backwardNames(): readonly string[] {
+    return ['gradAdd'];
+  }
 
   /** How the layer reads x, or torch's refusal of its rank. */
   protected abstract read(x: Tensor, where: string): Reading;

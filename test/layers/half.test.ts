@@ -2,7 +2,7 @@
 // rounded once where it is stored.
 
 import { BatchNorm1d, LayerNorm, noGrad, RMSNorm, tensor, Tensor } from '../../lib';
-import { batchNorm, nativeLayerNorm, nativeLayerNormBackward } from '../../lib/functional';
+import { batchNorm, moments, nativeLayerNorm, nativeLayerNormBackward, normalize } from '../../lib/functional';
 import { onEveryIsa } from '../support/isa';
 import { forms, prepare } from '../support/shapes';
 import { expectSameBits } from '../support/tolerance';
@@ -67,6 +67,20 @@ describe.each<Half>(['float16', 'bfloat16'])('%s', (dtype) => {
       const { gradInput, gradWeight } = nativeLayerNormBackward(x, x, 3, { weight, mean, rstd });
       expect([gradInput!.dtype, gradWeight!.dtype]).toEqual([dtype, 'float32']);
     });
+  });
+
+  it('moments and normalize', () => {
+    const x = tensor([1, 2, 3, 4.5, -1, 0.25], [2, 3], { dtype });
+    const { mean, var: variance } = moments(x, 1);
+    const expected = moments(x.to('float32'), 1);
+    expect([mean.toArray(), variance.toArray()]).toEqual([expected.mean.toArray(), expected.var.toArray()]);
+    for (const p of [0, 1, 2, 3, Infinity]) {
+      const y = normalize(x, { p });
+      expect(y.dtype).toBe(dtype);
+      expect([...(y.data as Uint16Array)]).toEqual([
+        ...(normalize(x.to('float32'), { p }).to(dtype).data as Uint16Array),
+      ]);
+    }
   });
 
   it('the default eps of RMSNorm is that of float32, which it computes in', () => {
