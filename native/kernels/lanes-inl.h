@@ -5,7 +5,13 @@
 // A kernel of the table: everything it calls is inlined into it. Left to itself gcc 12 keeps parts out of line and
 // hands vectors of several registers over in memory: the sums ran at 0.4 of their speed on AVX2 (node
 // bench/moments.mjs).
+//
+// Not under AddressSanitizer, whose checks it multiplies: minutes and gigabytes for each file.
+#ifdef __SANITIZE_ADDRESS__
+#define SIMDNORM_KERNEL
+#else
 #define SIMDNORM_KERNEL __attribute__((flatten))
+#endif
 
 namespace simdnorm {
 namespace SIMDNORM_ISA {
