@@ -406,17 +406,25 @@ export class Sequential extends Module {
     return this.#parts[Symbol.iterator]();
   }
 
-  override forward(input: TensorLike): Tensor {
+  override forward(input: TensorLike, ...options: undefined[]): Tensor {
+    this.#takesNone('forward', options);
     return this.#parts.reduce(
       (x, part, i) => (part.forward as Step).call(part, x, ...this.#places[i]!),
       this.#tensor(input, 'forward', 'input'),
     );
   }
-  override backward(gradOutput: TensorLike): Tensor {
+  override backward(gradOutput: TensorLike, ...options: undefined[]): Tensor {
+    this.#takesNone('backward', options);
     return this.#parts.reduceRight(
       (dy, part, i) => (part.backward as Step).call(part, dy, ...this.#places[i]!),
       this.#tensor(gradOutput, 'backward', 'grad_output'),
     );
+  }
+
+  /** Options are of one layer, and would be lost here without a word. */
+  #takesNone(method: string, options: readonly unknown[]): void {
+    if (options.every((option) => option === undefined)) return;
+    throw new TypeError(`Sequential.${method}: options are of single layers; call those that need them one by one`);
   }
 
   /** A Tensor, as parts are promised; nested arrays take the dtype of the first part that has one. */

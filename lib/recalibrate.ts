@@ -45,7 +45,8 @@ type AsyncSource<B> = AsyncIterable<B> | (() => AsyncIterable<B>);
  * afterwards as it was. Frozen layers, and those without running statistics, are left alone. `numBatchesTracked` becomes
  * the number of batches.
  *
- * *Throws* RangeError for no batches; StateError (`code` 'ERR_ONE_VALUE') where a channel had a single value in all; and
+ * *Throws* RangeError for no batches, and for a batch with one value per channel, whatever `singleValue` is; StateError (`code` 'ERR_ONE_VALUE') where a channel had a single value in all, ('ERR_BUSY') while
+ * another one of these layers is under way; TypeError where `run` returns a promise; and
  * what a forward throws. Statistics are then as before.
  *
  * *Matches* torch.optim.swa_utils.update_bn. Differences: that averages the batches' variances with equal weights, which
@@ -148,9 +149,15 @@ class Recalibration<B> {
   }
 
   begin(): void {
+    for (const layer of this.#layers) {
+      if (!layer.isCollecting) continue;
+      throw new StateError('ERR_BUSY', `${where}: another recalibrate of ${String(layer)} is under way`);
+    }
     const { training } = this.#module;
     for (const part of this.#module.modules()) {
-      this.#undo.push(part instanceof Module ? part.keepModes() : () => part.train?.(training));
+      const own = (part as { training?: unknown }).training;
+      const mode = typeof own === 'boolean' ? own : training;
+      this.#undo.push(part instanceof Module ? part.keepModes() : () => part.train?.(mode));
     }
     this.#module.eval();
     for (const layer of this.#layers) {
@@ -171,7 +178,8 @@ class Recalibration<B> {
   }
 
   take(batch: B): void {
-    noGrad(() => void this.#run(this.#module, batch));
+    // A run that returns a promise is refused by noGrad: its forward would come too late.
+    noGrad(() => this.#run(this.#module, batch));
     this.#batches++;
     this.#onProgress?.({ batches: this.#batches, pass: this.#pass, passes: this.passes });
   }

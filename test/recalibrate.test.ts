@@ -188,8 +188,15 @@ describe('modes and errors', () => {
   it('a single value in all', () => {
     const bn = new BatchNorm1d(2, { singleValue: 'runningStats' });
     expect(() => recalibrate(new BatchNorm1d(2), [tensor([[1, 2]])])).toThrow(/Expected more than 1 value per channel/);
-    recalibrate(bn, [tensor([[1, 2]])]);
-    expect([...data(bn.runningVar)]).toEqual([1, 1]);
+    const batches = [
+      tensor([
+        [1, 2],
+        [3, 4],
+      ]),
+      tensor([[1, 2]]),
+    ];
+    expect(() => recalibrate(bn, batches)).toThrow(/Expected more than 1 value per channel/);
+    expect([...data(bn.runningVar), bn.numBatchesTracked]).toEqual([1, 1, 0]);
   });
 
   it('what it does not take', () => {

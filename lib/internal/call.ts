@@ -136,7 +136,8 @@ export function forward(
   const { channelsLast, geometry } = plan;
   const { x, y, keepsInput } = place(where, given, channelsLast, keep, out);
   const add = plan.add && (plan.add = layOut(plan.add, channelsLast));
-  if (add && plan.flags & Flag.relu) {
+  const relu = (plan.flags & Flag.relu) !== 0;
+  if (add && relu) {
     if (keep === 'reference' && out !== undefined && shareMemory(add, y)) throw overlaps(where, 'add');
     if (keep === 'copy') plan.add = copyAsItLies(add, channelsLast);
   }
@@ -156,6 +157,11 @@ export function forward(
     const [from, to] = [x.data as DataArray, y.data as DataArray];
     const plus = add && (add.data as DataArray);
     check(addon.forward(block, from, to, weight, bias, saved, runningMean, runningVar, plus), where, Names.forward);
+  }
+  if (saved && relu) {
+    // What the ReLU let through is found again from these as they are now, whatever an optimizer does meanwhile.
+    plan.weight = plan.weight && plan.weight.copy();
+    plan.bias = plan.bias && plan.bias.copy();
   }
   return { y, saved: saved && { plan, x, statistics: saved } };
 }
@@ -180,9 +186,6 @@ export function backward(
   const add = relu ? plan.add : null;
   add?.checkExtent(where, 'what was added');
   const passed = gradAdd === undefined ? null : target(gradAdd, x, channelsLast, where, 'gradAdd');
-  if (passed && !relu) {
-    (passed.data as Float32Array).set(dy.data.subarray(dy.offset, dy.offset + x.size) as Float32Array, passed.offset);
-  }
   if (elementsOf(x.shape) > 0) {
     const weight = arrayOf(inMemoryOrder(plan.weight, plan), where, 'weight');
     const bias = relu ? arrayOf(inMemoryOrder(plan.bias, plan), where, 'bias') : null;
@@ -198,13 +201,11 @@ export function backward(
     const [gradOutput, from] = [dy.data as DataArray, x.data as DataArray];
     const to = dx && (dx.data as DataArray);
     // Behind a ReLU what it let through needs a place; without one of its own that is dx.
-    const gate = !relu
-      ? null
-      : passed
-        ? passed.data.subarray(passed.offset, passed.offset + x.size)
-        : dx
-          ? null
-          : allocate(x.dtype, x.size);
+    const gate = passed
+      ? passed.data.subarray(passed.offset, passed.offset + x.size)
+      : dx || !relu
+        ? null
+        : allocate(x.dtype, x.size);
     const fault = addon.backward(
       block,
       gradOutput,
@@ -229,16 +230,20 @@ export function backward(
 
 /** That dy is what an output for x can have as its gradient. */
 export function checkGrad(where: string, dy: Tensor, x: Pick<Tensor, 'dtype' | 'shape'>): void {
-  checkGradShape(where, dy, x.shape);
+  if (!sameShape(dy.shape, x.shape)) {
+    throw new RangeError(
+      `${where}: grad_output has shape ${formatShape(dy.shape)}, the latest forward's output has ${formatShape(x.shape)}`,
+    );
+  }
   if (dy.dtype === x.dtype) return;
   throw new TypeError(`${where}: grad_output is ${dy.dtype}, the latest forward's output is ${x.dtype}`);
 }
 
-export function checkGradShape(where: string, dy: Tensor, shape: readonly number[]): void {
-  if (sameShape(dy.shape, shape)) return;
-  throw new RangeError(
-    `${where}: grad_output has shape ${formatShape(dy.shape)}, the latest forward's output has ${formatShape(shape)}`,
-  );
+/** For calls that native does not see whole: that what is written lies apart from the rest. */
+export function checkApart(where: string, name: string, out: Tensor, others: readonly (Tensor | null)[]): void {
+  if (others.some((other) => other && shareMemory(out, other))) {
+    throw new RangeError(`${where}: ${name} overlaps another argument`);
+  }
 }
 
 /** What forwards that deferred it have left: the running statistics take in the batch that these are the parts of. */
@@ -328,6 +333,7 @@ function fromMemoryOrder(own: Tensor, t: Tensor, { reorder }: Plan): void {
 /** The elements of a parameter or buffer as the kernels take them: an array of exactly its size. */
 function arrayOf(t: Tensor | null, where: string, name: string): FloatArray | null {
   if (t === null) return null;
+  if (!(t instanceof Tensor)) throw new TypeError(`${where}: ${name} must be a Tensor, but got ${describe(t)}`);
   if (t.offset === 0 && lengthOf(t.data) === t.size && t.isContiguous) return t.data as FloatArray;
   t.checkExtent(where, name);
   if (!t.isContiguous)

@@ -11,7 +11,7 @@ import {
   type TensorData,
   type TensorFields,
 } from '../tensor';
-import { backward, checkGrad, forward, layOut, target, type Keep, type Plan, type Saved } from './call';
+import { backward, checkApart, checkGrad, forward, layOut, target, type Keep, type Plan, type Saved } from './call';
 import { describe, formatShape, lengthOf } from './errors';
 import type { Reading } from './plan';
 
@@ -130,8 +130,8 @@ function fromLengths(lengths: unknown, n: number, length: number | undefined, wh
   }
   const flags = new Uint8Array(n * length);
   for (let i = 0; i < n; i++) {
-    const l = Number(list[i]);
-    if (!Number.isInteger(l) || l < 0 || l > length) {
+    const l = typeof list[i] === 'bigint' ? Number(list[i]) : list[i]!;
+    if (typeof l !== 'number' || !Number.isInteger(l) || l < 0 || l > length) {
       throw new RangeError(
         `${where}: lengths[${i}] must be an integer from 0 to ${length}, but got ${describe(list[i])}`,
       );
@@ -316,6 +316,9 @@ export function forwardPacked(
   const { channelsLast } = packing;
   const from = layOut(x, channelsLast);
   const y = target(out, from, channelsLast, where);
+  for (const { weight, bias, runningMean, runningVar } of packing.parts.slice(0, 1).map((p) => planOf(p.reading))) {
+    checkApart(where, 'out', y, [weight, bias, runningMean, runningVar]);
+  }
   const packed = pack(from, packing);
   const packedAdd = add && pack(layOut(add, channelsLast), packing);
   const result = allocate(x.dtype, packed.length);
@@ -343,6 +346,8 @@ export function backwardPacked(
   const { channelsLast } = packing;
   const dx = target(out, { dtype, shape }, channelsLast, where);
   const passed = gradAdd === undefined ? null : target(gradAdd, { dtype, shape }, channelsLast, where, 'gradAdd');
+  checkApart(where, 'out', dx, [passed, dweight, dbias]);
+  if (passed) checkApart(where, 'gradAdd', passed, [dweight, dbias]);
   const packed = pack(layOut(dy, channelsLast), packing);
   const result = allocate(dtype, packed.length);
   const packedAdd = passed && allocate(dtype, packed.length);

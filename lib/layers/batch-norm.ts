@@ -26,8 +26,9 @@ export abstract class BatchNorm extends TrackedNorm {
 
   /** As torch decides: batch statistics in training, and in evaluation where there are no running ones. */
   #batchStatistics(x: Reading): boolean {
-    if (this.singleValue === 'runningStats' && x.n * x.s === 1 && this.runningMean) return false;
-    return this.training || !this.runningMean;
+    const single = x.n * x.s === 1 && !this.isCollecting;
+    if (this.singleValue === 'runningStats' && single && this.runningMean) return false;
+    return this.training || (!this.runningMean && !this.runningVar);
   }
 
   protected override read(x: Tensor, where: string): Reading {

@@ -64,7 +64,8 @@ function lazy<T extends TrackedNorm, Options extends TrackedNormOptions>(
         this.#become();
         return y;
       } catch (error) {
-        this.#empty();
+        // An option's getter may have run a forward of its own.
+        if (isLazy(this)) this.#empty();
         throw error;
       }
     }

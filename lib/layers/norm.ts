@@ -129,6 +129,10 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
     { out, gradAdd }: NormBackwardOptions,
     where: string,
   ): Tensor {
+    const { add } = 'packing' in saved ? (saved.parts[0]?.plan ?? { add: null }) : saved.plan;
+    if (gradAdd !== undefined && !add) {
+      throw new RangeError(`${where}: gradAdd goes with a forward that was given add`);
+    }
     const weightGrad = this.#gradOf(this.weight, where, 'weight');
     const biasGrad = this.#gradOf(this.bias, where, 'bias');
     const dx =
@@ -146,6 +150,9 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
 
   #gradOf(parameter: Parameter | null, where: string, name: string): Tensor | null {
     if (!parameter?.requiresGrad || this.frozen) return null;
+    if (parameter.grad !== null && !((parameter.grad as unknown) instanceof Tensor)) {
+      throw new TypeError(`${where}: ${name}.grad must be a Tensor or null, but got ${describe(parameter.grad)}`);
+    }
     if (parameter.grad && !sameShape(parameter.grad.shape, parameter.shape)) {
       throw new RangeError(
         `${where}: ${name}.grad has shape ${formatShape(parameter.grad.shape)}, ${name} has ${formatShape(parameter.shape)}`,

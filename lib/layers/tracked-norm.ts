@@ -24,7 +24,7 @@ export interface TrackedNormOptions extends NormOptions, EpsOption {
   /**
    * What a batch does in training whose mean or variance is not finite in the layer's dtype: 'propagate' (default)
    * spoils the running statistics, as in torch; 'throw' is a StateError (`code` 'ERR_NON_FINITE') that names the channel
-   * and leaves the layer as it was; 'skip' leaves running statistics and counter as if there had been no such batch.
+   * and leaves the layer as it was (`out` has been written to by then); 'skip' leaves running statistics and counter as if there had been no such batch.
    */
   nonFinite?: NonFinite | undefined;
 }
@@ -153,6 +153,10 @@ export abstract class TrackedNorm extends Norm {
   collect(collector: ((parts: readonly Saved[]) => void) | null): void {
     this.#collector = collector;
   }
+  /** @internal */
+  get isCollecting(): boolean {
+    return this.#collector !== null;
+  }
 
   /** A batch has been taken in. */
   protected count(): void {}
@@ -185,7 +189,7 @@ export abstract class TrackedNorm extends Norm {
     );
   }
 
-  /** What torch lets pass where there are neither parameters nor buffers. */
+  /** Refused here also where there are neither parameters nor buffers to differ in size, which torch lets pass. */
   protected checkFeatures(c: number, where: string): void {
     if (c === this.numFeatures) return;
     throw new RangeError(`${where}: expected an input with ${this.numFeatures} channels, but got ${c}`);

@@ -1,6 +1,7 @@
 // The exported functions: translate, call, translate. Each returns a number (0, or a fault; see arguments.h) and makes
 // no JavaScript object and no error: under jest and vm a native one belongs to another realm.
 #include <napi.h>
+#include <string.h>
 
 #include <atomic>
 
@@ -73,13 +74,21 @@ int forward_as(Arguments& a) {
   }
   // Two SharedArrayBuffers can name one memory: only the pointers tell whether an input that backward needs is kept.
   const auto in_place = [](size_t out, size_t other) { return out == kY && (other == kX || other == kAdd); };
+  const auto over_add = [](size_t out, size_t other) { return out == kY && other == kAdd; };
   const auto apart = [](size_t, size_t) { return false; };
-  if (!(flags & kKeepsInput ? a.check_overlaps(apart) : a.check_overlaps(in_place))) return a.fault();
+  // Backward needs what was added behind a ReLU only.
+  const bool keeps = (flags & kKeepsInput) != 0;
+  if (!(!keeps            ? a.check_overlaps(in_place)
+        : op.finish.relu ? a.check_overlaps(apart)
+                         : a.check_overlaps(over_add))) {
+    return a.fault();
+  }
   if (g.elements() == 0) return 0;
   return finish(a, normalize(dispatch::active().of(S()), op));
 }
 
-// backward(block, dy, x, dx, weight, saved, dweight, dbias, gated, add, bias): the last three behind a ReLU only
+// backward(block, dy, x, dx, weight, saved, dweight, dbias, gated, add, bias): the last two behind a ReLU only; gated
+// takes the gradient of what was added, which without a ReLU is dy
 template <class S>
 int backward_as(Arguments& a) {
   using T = Value<S>;
@@ -101,7 +110,8 @@ int backward_as(Arguments& a) {
   op.dbias = a.optional<T>(kDbias, g.channels);
   const bool relu = (flags & kRelu) != 0;
   // Without an array of its own, what the gate lets through goes where dx will be.
-  op.gated = !relu ? nullptr : a.given(kGated) ? a.span<S>(kGated, g.elements()) : op.dx;
+  S* const gated = a.given(kGated) ? a.span<S>(kGated, g.elements()) : nullptr;
+  op.gated = !relu ? nullptr : gated ? gated : op.dx;
   op.add = relu && a.given(kAdd) ? a.span<S>(kAdd, g.elements(), add_offset) : nullptr;
   op.bias = relu ? a.optional<T>(kBias, g.channels) : nullptr;
   for (const size_t out : {kDx, kDweight, kDbias, kGated}) a.role(out, Arguments::Role::kOut);
@@ -113,6 +123,8 @@ int backward_as(Arguments& a) {
   if (a.ok() && relu && !op.gated && g.elements() > 0) a.fail(Fault::kType, kGated);
   if (!(op.gated && op.gated == op.dx ? a.check_overlaps(over_dy) : a.check_overlaps(over_either))) return a.fault();
   if (g.elements() == 0) return 0;
+  // First, because dx may lie over dy.
+  if (!relu && gated && gated != op.dy) memcpy(gated, op.dy, g.elements() * sizeof(S));
   return finish(a, backward(dispatch::active().of(S()), op));
 }
 

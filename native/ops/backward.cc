@@ -45,7 +45,7 @@ class Pass {
   T weight(size_t channel) const { return op_.weight ? op_.weight[channel] : T(1); }
   T bias(size_t channel) const { return op_.bias ? op_.bias[channel] : T(0); }
   const S* add_at(size_t i) const { return op_.add ? op_.add + i : nullptr; }
-  // g[i], where y is as it was before the ReLU; rounded first, because forward's y may have rounded to 0.
+  // g[i], where y is as it was before the ReLU; rounded to T first, as the kernels have it.
   template <class V>
   void open(size_t i, V y) const {
     op_.gated[i] = static_cast<T>(y) <= 0 ? stored<S>(T(0)) : op_.dy[i];
@@ -433,7 +433,7 @@ class Pass {
       const size_t at = from * cols;
       const T* weights = row_weight ? row_weight + from : nullptr;
       S* dx = op_.dx + begin + at;
-      if (op_.constant) {
+      if (op_.constant && !careful) {
         k_.apply_columns(dx, dy + at, cols, to - from, cols, {center, dy_factor, constant, weights, nullptr},
                          {nullptr, false});
         return;
@@ -452,7 +452,8 @@ class Pass {
           dx[i] = dx_in_double(g, v, s, scratch.lines[j / g_.inner], w);
         } else {
           const T h = weights ? value_of(g) * weights[i / cols] : value_of(g);
-          dx[i] = stored<S>(h * dy_factor[j] + ((value_of(v) - center[j]) * scale[j]) * x_factor[j] + constant[j]);
+          const T of_x = op_.constant ? T(0) : ((value_of(v) - center[j]) * scale[j]) * x_factor[j] + constant[j];
+          dx[i] = stored<S>(h * dy_factor[j] + of_x);
         }
       }
     });

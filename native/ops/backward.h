@@ -5,7 +5,7 @@
 // dweight = sum of dy * xHat, dbias = sum of dy. Sums are of dy * (x - mean), never differences of large sums.
 //
 // Where y went through a ReLU, dy is first set to 0 where that let nothing through: g, which is also the gradient of
-// what was added to y. Block by block, right before it is read.
+// what was added to y. Block by block, right before its sums, where there are any.
 #ifndef SIMDNORM_OPS_BACKWARD_H_
 #define SIMDNORM_OPS_BACKWARD_H_
 
