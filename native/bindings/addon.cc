@@ -78,9 +78,7 @@ int forward_as(Arguments& a) {
   const auto apart = [](size_t, size_t) { return false; };
   // Backward needs what was added behind a ReLU only.
   const bool keeps = (flags & kKeepsInput) != 0;
-  if (!(!keeps            ? a.check_overlaps(in_place)
-        : op.finish.relu ? a.check_overlaps(apart)
-                         : a.check_overlaps(over_add))) {
+  if (!(!keeps ? a.check_overlaps(in_place) : op.finish.relu ? a.check_overlaps(apart) : a.check_overlaps(over_add))) {
     return a.fault();
   }
   if (g.elements() == 0) return 0;
