@@ -452,8 +452,9 @@ class Pass {
           dx[i] = dx_in_double(g, v, s, scratch.lines[j / g_.inner], w);
         } else {
           const T h = weights ? value_of(g) * weights[i / cols] : value_of(g);
-          const T of_x = op_.constant ? T(0) : ((value_of(v) - center[j]) * scale[j]) * x_factor[j] + constant[j];
-          dx[i] = stored<S>(h * dy_factor[j] + of_x);
+          const T line = h * dy_factor[j];
+          const T x_hat = (value_of(v) - center[j]) * scale[j];
+          dx[i] = stored<S>(op_.constant ? line : line + x_hat * x_factor[j] + constant[j]);
         }
       }
     });
