@@ -454,7 +454,7 @@ class Pass {
           const T h = weights ? value_of(g) * weights[i / cols] : value_of(g);
           const T line = h * dy_factor[j];
           const T x_hat = (value_of(v) - center[j]) * scale[j];
-          dx[i] = stored<S>(op_.constant ? line : line + x_hat * x_factor[j] + constant[j]);
+          dx[i] = stored<S>(op_.constant ? line + constant[j] : line + x_hat * x_factor[j] + constant[j]);
         }
       }
     });
