@@ -201,7 +201,7 @@ class Recalibration<B> {
     this.#batches = 0;
     this.#pass++;
     const done = this.passes === 1 || settled.length === 0 || this.#layers.size === 0;
-    // A later pass that fails leaves everything as it was; so nothing can be undone only now.
+    // Until here a pass that fails puts back what the earlier ones have settled.
     if (done) this.#restoreStatistics.length = 0;
     return done;
   }

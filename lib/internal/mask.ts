@@ -316,14 +316,12 @@ export function forwardPacked(
   const { channelsLast } = packing;
   const from = layOut(x, channelsLast);
   const y = target(out, from, channelsLast, where);
-  for (const { weight, bias, runningMean, runningVar } of packing.parts.slice(0, 1).map((p) => planOf(p.reading))) {
-    checkApart(where, 'out', y, [weight, bias, runningMean, runningVar]);
-  }
   const packed = pack(from, packing);
   const packedAdd = add && pack(layOut(add, channelsLast), packing);
   const result = allocate(x.dtype, packed.length);
   const parts = packing.parts.map((part) => {
     const plan = planOf(part.reading);
+    checkApart(where, 'out', y, [plan.weight, plan.bias, plan.runningMean, plan.runningVar]);
     plan.weight = choose(plan.weight, part.parameters);
     plan.bias = choose(plan.bias, part.parameters);
     plan.add = packedAdd && viewOfPart(packedAdd, part, x.dtype);
