@@ -7,6 +7,9 @@
       "native/ops/statistics.cc",
       "native/ops/normalize.cc",
       "native/ops/backward.cc",
+      "native/ops/runs.cc",
+      "native/ops/elements.cc",
+      "native/ops/columns.cc",
       "native/ops/local_response.cc"
     ],
     "bindings_sources": [

@@ -11,6 +11,9 @@
 
 namespace simdnorm {
 
+// About which point squares are summed: the mean, or zero (RMSNorm).
+enum class About { kMean, kZero };
+
 struct Moments {
   double count, mean, mean_low, m2, m2_low;
 };

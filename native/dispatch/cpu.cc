@@ -4,6 +4,35 @@
 
 #include <stdint.h>
 
+#include <atomic>
+#include <initializer_list>
+
+namespace simdnorm {
+namespace cpu {
+namespace {
+
+// Where the CPU does not say.
+constexpr Caches kUsual = {size_t(1) << 20, size_t(16) << 20};
+
+Caches detect_caches();
+
+std::atomic<size_t> g_l2{0}, g_l3{0};
+
+}  // namespace
+
+Caches caches() {
+  if (g_l2.load(std::memory_order_acquire) == 0) use_caches(detect_caches());
+  return {g_l2.load(std::memory_order_relaxed), g_l3.load(std::memory_order_relaxed)};
+}
+
+void use_caches(Caches c) {
+  g_l3.store(c.l3, std::memory_order_relaxed);
+  g_l2.store(c.l2, std::memory_order_release);
+}
+
+}  // namespace cpu
+}  // namespace simdnorm
+
 #if defined(__x86_64__) || defined(_M_X64)
 #include <cpuid.h>
 
@@ -44,6 +73,24 @@ const Features& features() {
   return f;
 }
 
+// Leaf 4 of Intel and 0x8000001d of AMD have one cache in each subleaf, in the same layout.
+Caches detect_caches() {
+  Caches found = {0, 0};
+  for (const unsigned leaf : {4u, 0x8000001du}) {
+    unsigned a, b, c, d;
+    for (unsigned i = 0; i < 16 && __get_cpuid_count(leaf, i, &a, &b, &c, &d) && (a & 31) != 0; i++) {
+      const size_t ways = (b >> 22) + 1, partitions = (b >> 12 & 1023) + 1, line = (b & 4095) + 1;
+      const size_t bytes = ways * partitions * line * (static_cast<size_t>(c) + 1);
+      if ((a >> 5 & 7) == 2) found.l2 = bytes;
+      if ((a >> 5 & 7) == 3) found.l3 = bytes;
+    }
+    if (found.l2 > 0) break;
+  }
+  if (found.l2 == 0) return kUsual;
+  if (found.l3 == 0) found.l3 = found.l2;
+  return found;
+}
+
 }  // namespace
 
 bool avx512() { return features().avx512; }
@@ -58,6 +105,10 @@ bool portable() { return true; }
 
 namespace simdnorm {
 namespace cpu {
+
+namespace {
+Caches detect_caches() { return kUsual; }
+}  // namespace
 
 bool avx512() { return false; }
 bool avx2() { return false; }

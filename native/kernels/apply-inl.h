@@ -7,32 +7,35 @@ namespace simdnorm {
 namespace SIMDNORM_ISA {
 namespace {
 
-// write(i, y, lanes) for each vector of a stretch; `add` may be null.
-template <class S, class Write>
-inline void along(const S* x, size_t n, Affine<Value<S>> f, const S* add, Write write) {
-  using T = Value<S>;
-  const Vec<T> center(f.center), scale(f.scale), shift(f.shift);
-  const auto y = [&](size_t i, auto lanes) { return (load(x + i, lanes) - center) * scale + shift; };
+// body(y) with y(i, lanes) of a stretch before its ReLU; `add` may be null.
+template <class S, class Y, class Body>
+inline void with_addend(const S* add, Y y, Body body) {
   if (add) {
-    for_each_vector(n, [&](size_t i, auto lanes) { write(i, y(i, lanes) + load(add + i, lanes), lanes); });
+    body([&](size_t i, auto lanes) { return y(i, lanes) + load(add + i, lanes); });
   } else {
-    for_each_vector(n, [&](size_t i, auto lanes) { write(i, y(i, lanes), lanes); });
+    body(y);
   }
 }
 
-template <class S, class Write>
-inline void along_elements(const S* x, size_t n, Affine<Value<S>> f, const Value<S>* weight, const Value<S>* bias,
-                           const S* add, Write write) {
+// body(run, y) for each of the runs.
+template <class S, class Body>
+inline void along_runs(const S* x, size_t n, size_t runs, const Affine<Value<S>>* f, const S* add, Body body) {
+  using T = Value<S>;
+  for (size_t run = 0; run < runs; run++) {
+    const Vec<T> center(f[run].center), scale(f[run].scale), shift(f[run].shift);
+    const S* from = x + run * n;
+    const auto y = [&](size_t i, auto lanes) { return (load(from + i, lanes) - center) * scale + shift; };
+    with_addend(add ? add + run * n : nullptr, y, [&](auto sum) { body(run * n, sum); });
+  }
+}
+
+template <class S, class Body>
+inline void along_elements(const S* x, Affine<Value<S>> f, const Value<S>* weight, const Value<S>* bias, const S* add,
+                           Body body) {
   using T = Value<S>;
   const Vec<T> center(f.center), scale(f.scale), shift(f.shift);
   const auto x_hat = [&](size_t i, auto lanes) { return (load(x + i, lanes) - center) * scale + shift; };
-  const auto each = [&](auto y) {
-    if (add) {
-      for_each_vector(n, [&](size_t i, auto lanes) { write(i, y(i, lanes) + load(add + i, lanes), lanes); });
-    } else {
-      for_each_vector(n, [&](size_t i, auto lanes) { write(i, y(i, lanes), lanes); });
-    }
-  };
+  const auto each = [&](auto y) { with_addend(add, y, body); };
   if (weight && bias) {
     each([&](size_t i, auto lanes) { return x_hat(i, lanes) * load(weight + i, lanes) + load(bias + i, lanes); });
   } else if (weight) {
@@ -46,13 +49,12 @@ inline void along_elements(const S* x, size_t n, Affine<Value<S>> f, const Value
 
 // write(i, y, lanes), i counting from the first row.
 template <class S, class Write>
-inline void down(const S* x, size_t stride, size_t rows, size_t cols, AffineColumns<Value<S>> f, const S* add,
-                 Write write) {
+inline void down(const S* x, Rows rows, AffineColumns<Value<S>> f, const S* add, Write write) {
   using T = Value<S>;
   const auto each = [&](auto y) {
-    for (size_t row = 0; row < rows; row++) {
-      for_each_vector(cols, [&](size_t j, auto lanes) {
-        const size_t i = row * stride + j;
+    for (size_t row = 0; row < rows.count; row++) {
+      for_each_vector(rows.n, [&](size_t j, auto lanes) {
+        const size_t i = row * rows.stride + j;
         const Vec<T> x_hat = (load(x + i, lanes) - load(f.center + j, lanes)) * load(f.scale + j, lanes);
         write(i, y(i, row, x_hat + load(f.shift + j, lanes), lanes), lanes);
       });
@@ -64,10 +66,8 @@ inline void down(const S* x, size_t stride, size_t rows, size_t cols, AffineColu
   };
   if (add) {
     each([&](size_t i, size_t row, Vec<T> v, auto lanes) { return by_row(row, v) + load(add + i, lanes); });
-  } else if (f.row_weight || f.row_bias) {
-    each([&](size_t, size_t row, Vec<T> v, auto) { return by_row(row, v); });
   } else {
-    each([&](size_t, size_t, Vec<T> v, auto) { return v; });
+    each([&](size_t, size_t row, Vec<T> v, auto) { return by_row(row, v); });
   }
 }
 
@@ -77,44 +77,79 @@ inline Vec<T> limit_of(bool relu) {
   return Vec<T>(relu ? T(0) : -static_cast<T>(__builtin_inf()));
 }
 
+inline void after(Stores stores) {
+  if (stores == Stores::kStreamed) end_of_streams();
+}
+
 template <class S>
-SIMDNORM_KERNEL void apply(S* y, const S* x, size_t n, Affine<Value<S>> f, Finish<S> finish) {
+SIMDNORM_KERNEL void apply_runs(S* y, const S* x, size_t n, size_t runs, const Affine<Value<S>>* f, Finish<S> finish,
+                                Stores stores) {
   const auto limit = limit_of<Value<S>>(finish.relu);
-  along(x, n, f, finish.add, [&](size_t i, auto v, auto lanes) { store(y + i, at_least(v, limit), lanes); });
+  along_runs(x, n, runs, f, finish.add, [&](size_t at, auto sum) {
+    map(y + at, n, stores, [&](size_t i, auto lanes) { return at_least(sum(i, lanes), limit); });
+  });
+  after(stores);
+}
+
+template <class S>
+inline void apply_to_row(S* y, const S* x, size_t n, Affine<Value<S>> f, const Value<S>* weight, const Value<S>* bias,
+                         Finish<S> finish, Stores stores) {
+  const auto limit = limit_of<Value<S>>(finish.relu);
+  along_elements(x, f, weight, bias, finish.add, [&](auto sum) {
+    map(y, n, stores, [&](size_t i, auto lanes) { return at_least(sum(i, lanes), limit); });
+  });
 }
 
 template <class S>
 SIMDNORM_KERNEL void apply_elements(S* y, const S* x, size_t n, Affine<Value<S>> f, const Value<S>* weight,
-                                    const Value<S>* bias, Finish<S> finish) {
-  const auto limit = limit_of<Value<S>>(finish.relu);
-  along_elements(x, n, f, weight, bias, finish.add,
-                 [&](size_t i, auto v, auto lanes) { store(y + i, at_least(v, limit), lanes); });
+                                    const Value<S>* bias, Finish<S> finish, Stores stores) {
+  apply_to_row(y, x, n, f, weight, bias, finish, stores);
+  after(stores);
 }
 
 template <class S>
-SIMDNORM_KERNEL void apply_columns(S* y, const S* x, size_t stride, size_t rows, size_t cols, AffineColumns<Value<S>> f,
-                                   Finish<S> finish) {
+SIMDNORM_KERNEL void apply_columns(S* y, const S* x, Periodic at, AffineColumns<Value<S>> f, Finish<S> finish,
+                                   Stores stores) {
   const auto limit = limit_of<Value<S>>(finish.relu);
-  down(x, stride, rows, cols, f, finish.add,
-       [&](size_t i, auto v, auto lanes) { store(y + i, at_least(v, limit), lanes); });
+  const auto value = [&](size_t i, size_t j, auto lanes) {
+    return (load(x + i, lanes) - load(f.center + j, All{})) * load(f.scale + j, All{}) + load(f.shift + j, All{});
+  };
+  if (finish.add) {
+    map_columns(y, at, stores, [&](size_t i, size_t j, auto lanes) {
+      return at_least(value(i, j, lanes) + load(finish.add + i, lanes), limit);
+    });
+  } else {
+    map_columns(y, at, stores, [&](size_t i, size_t j, auto lanes) { return at_least(value(i, j, lanes), limit); });
+  }
+  after(stores);
 }
 
 template <class S>
-SIMDNORM_KERNEL void gate(S* g, const S* dy, const S* x, size_t n, Affine<Value<S>> f, const S* add) {
-  along(x, n, f, add, [&](size_t i, auto v, auto lanes) { store(g + i, keep_open(load(dy + i, lanes), v), lanes); });
+SIMDNORM_KERNEL void apply_by_row(S* y, const S* x, Rows rows, AffineColumns<Value<S>> f, Finish<S> finish) {
+  const auto limit = limit_of<Value<S>>(finish.relu);
+  down(x, rows, f, finish.add, [&](size_t i, auto v, auto lanes) { store(y + i, at_least(v, limit), lanes); });
+}
+
+template <class S>
+SIMDNORM_KERNEL void gate_runs(S* g, const S* dy, const S* x, size_t n, size_t runs, const Affine<Value<S>>* f,
+                               const S* add) {
+  along_runs(x, n, runs, f, add, [&](size_t at, auto sum) {
+    map(g + at, n, Stores::kCached,
+        [&](size_t i, auto lanes) { return keep_open(load(dy + at + i, lanes), sum(i, lanes)); });
+  });
 }
 
 template <class S>
 SIMDNORM_KERNEL void gate_elements(S* g, const S* dy, const S* x, size_t n, Affine<Value<S>> f, const Value<S>* weight,
                                    const Value<S>* bias, const S* add) {
-  along_elements(x, n, f, weight, bias, add,
-                 [&](size_t i, auto v, auto lanes) { store(g + i, keep_open(load(dy + i, lanes), v), lanes); });
+  along_elements(x, f, weight, bias, add, [&](auto sum) {
+    map(g, n, Stores::kCached, [&](size_t i, auto lanes) { return keep_open(load(dy + i, lanes), sum(i, lanes)); });
+  });
 }
 
 template <class S>
-SIMDNORM_KERNEL void gate_columns(S* g, const S* dy, const S* x, size_t stride, size_t rows, size_t cols,
-                                  AffineColumns<Value<S>> f, const S* add) {
-  down(x, stride, rows, cols, f, add,
+SIMDNORM_KERNEL void gate_by_row(S* g, const S* dy, const S* x, Rows rows, AffineColumns<Value<S>> f, const S* add) {
+  down(x, rows, f, add,
        [&](size_t i, auto v, auto lanes) { store(g + i, keep_open(load(dy + i, lanes), v), lanes); });
 }
 

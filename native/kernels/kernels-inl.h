@@ -4,6 +4,7 @@
 #include "native/kernels/moments-inl.h"
 #include "native/kernels/apply-inl.h"
 #include "native/kernels/gradients-inl.h"
+#include "native/kernels/rows-inl.h"
 #include "native/kernels/power-inl.h"
 #include "native/kernels/local_response-inl.h"
 
@@ -15,20 +16,25 @@ template <class S>
 constexpr Kernels<S> kKernels = {
     moments<S>,
     moments_columns<S>,
-    apply<S>,
+    merge_columns,
+    apply_runs<S>,
     apply_elements<S>,
     apply_columns<S>,
-    gate<S>,
+    apply_by_row<S>,
+    normalize_rows<S>,
+    gate_runs<S>,
     gate_elements<S>,
-    gate_columns<S>,
+    gate_by_row<S>,
     grad_sums<S>,
-    grad_sums_elements<S>,
+    grad_elements<S>,
+    drain<Value<S>>,
+    backward_rows<S>,
     grad_sums_row<S>,
     grad_columns<S>,
-    grad_columns_by_row<S>,
-    slope<S>,
+    slope_runs<S>,
     slope_elements<S>,
     slope_columns<S>,
+    slope_by_row<S>,
     squares<S>,
     respond<S>,
     respond_back<S>,

@@ -8,25 +8,36 @@
 
 #include <stddef.h>
 
-#include "native/core/moments.h"
+#include "native/core/statistic.h"
 #include "native/core/storage.h"
 
 namespace simdnorm {
 
-// About which point squares are summed: the mean, or zero (RMSNorm).
-enum class About { kMean, kZero };
+constexpr size_t kBlock = 4096;  // elements a kernel reduces at once: 16 KiB of float, half of L1
 
-// xHat = (x - center) * scale + shift, and y = xHat * weight + bias where there are any.
-template <class T>
-struct Affine {
-  T center, scale, shift;
-};
-
-// The same, one value per column. Where rows have a weight and a bias, those come on top: * weight[row] + bias[row].
+// An affine map for each column. Where rows have a weight and a bias, those come on top: * weight[row] + bias[row].
 template <class T>
 struct AffineColumns {
   const T *center, *scale, *shift;
   const T *row_weight, *row_bias;  // or null
+};
+
+// A Slope for each column.
+template <class T>
+struct SlopeColumns {
+  const T *center, *dy_factor, *x_factor, *constant;
+  const T* row_weight;  // on dy, or null
+};
+
+// Rows of one matrix after the other, without gaps: n elements, the first of which is in column `phase`. Coefficients
+// are those of `period` columns, at least 16, over again for 16 more: so a vector begins anywhere and no row has a rest.
+struct Periodic {
+  size_t n, period, phase;
+};
+
+// `count` rows of n elements, `stride` apart.
+struct Rows {
+  size_t count, n, stride;
 };
 
 // What else y takes in one pass: y = relu(y + add), each where wanted.
@@ -36,21 +47,8 @@ struct Finish {
   bool relu;
 };
 
-// dx = dy * dy_factor + ((x - center) * scale) * x_factor + constant
-template <class T>
-struct Slope {
-  T center, scale, dy_factor, x_factor, constant;
-};
-
-template <class T>
-struct SlopeColumns {
-  const T *center, *scale, *dy_factor, *x_factor, *constant;
-  const T* row_weight;  // on dy, or null
-};
-
-struct GradSums {
-  double dy, dy_xhat;
-};
+// Through the caches, or past them: whole lines, of what nobody reads before much else has gone through.
+enum class Stores { kCached, kStreamed };
 
 // What a window's sum becomes: s = k + scale * sum, and the divisor s^beta.
 struct Response {
@@ -66,51 +64,65 @@ struct Kernels {
   // mean is 0 and M2 the sum of squares. Constant data give M2 = 0 exactly.
   Moments (*moments)(const S* x, size_t stride, size_t pieces, size_t n, About about);
 
-  // The same down each column of rows x cols; merged into `into`, which holds `count` values of each column.
-  void (*moments_columns)(const S* x, size_t stride, size_t rows, size_t cols, About about, double count,
-                          Spread<double*> into);
+  // The same down each column, a value for each in every array of `out`.
+  void (*moments_columns)(const S* x, Rows rows, About about, Spread<double*> out);
+  // Those of `nb` values each merged into those of `na`.
+  void (*merge_columns)(Spread<double*> into, double na, Spread<double*> from, double nb, size_t columns);
 
-  // y = (x - center) * scale + shift over one stretch.
-  void (*apply)(S* y, const S* x, size_t n, Affine<T> f, Finish<S> finish);
+  // y = (x - center) * scale + shift over `runs` stretches of n elements, one after the other, each with its own f.
+  void (*apply_runs)(S* y, const S* x, size_t n, size_t runs, const Affine<T>* f, Finish<S> finish, Stores stores);
 
   // y = ((x - center) * scale + shift) * weight[i] + bias[i]; weight and bias may each be null.
-  void (*apply_elements)(S* y, const S* x, size_t n, Affine<T> f, const T* weight, const T* bias, Finish<S> finish);
+  void (*apply_elements)(S* y, const S* x, size_t n, Affine<T> f, const T* weight, const T* bias, Finish<S> finish,
+                         Stores stores);
 
-  // y = (x - center[j]) * scale[j] + shift[j] down the columns j.
-  void (*apply_columns)(S* y, const S* x, size_t stride, size_t rows, size_t cols, AffineColumns<T> f,
-                        Finish<S> finish);
+  // y = (x - center[j]) * scale[j] + shift[j] in the columns j; and with a weight and a bias for each row.
+  void (*apply_columns)(S* y, const S* x, Periodic at, AffineColumns<T> f, Finish<S> finish, Stores stores);
+  void (*apply_by_row)(S* y, const S* x, Rows rows, AffineColumns<T> f, Finish<S> finish);
 
-  // g = dy where the y of the three above is positive or NaN before its ReLU, else 0: y is computed again, which costs
+  // Rows of at most kBlock elements by their own statistics: apply_elements of each. Stops before the first row whose
+  // statistic asks for more care than this takes, and returns how many are done. `saved` may be null; its records are
+  // `saved_stride` apart.
+  size_t (*normalize_rows)(S* y, const S* x, Rows rows, const Rule& rule, const T* weight, const T* bias,
+                           Finish<S> finish, Statistic* saved, size_t saved_stride, Stores stores);
+
+  // g = dy where the y of the apply kernels is positive or NaN before its ReLU, else 0: y is computed again, which costs
   // less than reading it. g may be dy.
-  void (*gate)(S* g, const S* dy, const S* x, size_t n, Affine<T> f, const S* add);
+  void (*gate_runs)(S* g, const S* dy, const S* x, size_t n, size_t runs, const Affine<T>* f, const S* add);
   void (*gate_elements)(S* g, const S* dy, const S* x, size_t n, Affine<T> f, const T* weight, const T* bias,
                         const S* add);
-  void (*gate_columns)(S* g, const S* dy, const S* x, size_t stride, size_t rows, size_t cols, AffineColumns<T> f,
-                       const S* add);
+  void (*gate_by_row)(S* g, const S* dy, const S* x, Rows rows, AffineColumns<T> f, const S* add);
 
   // Sums of dy and of dy * (x - center) * scale over `pieces` stretches.
   GradSums (*grad_sums)(const S* dy, const S* x, size_t stride, size_t pieces, size_t n, T center, T scale);
 
-  // Sums of dy * weight[i] and of dy * weight[i] * xHat over one stretch; weight may be null.
-  GradSums (*grad_sums_elements)(const S* dy, const S* x, size_t n, Affine<T> f, const T* weight);
+  // Sums of h = dy * weight[i] and of h * xHat over one stretch, weight may be null; and dy and dy * xHat are added to
+  // sum_dy[i] and sum_dy_xhat[i], both there or both null.
+  GradSums (*grad_elements)(const S* dy, const S* x, size_t n, Affine<T> f, const T* weight, T* sum_dy, T* sum_dy_xhat);
+
+  // into[i] += from[i], from[i] = 0.
+  void (*drain)(double* into, T* from, size_t n);
+
+  // grad_elements and slope_elements of rows of at most kBlock elements. Sums are added to sum_dy and sum_dy_xhat, both
+  // there or both null, row after row by way of `lanes`, zeros of twice a row; dx may be null. Stops before the first
+  // row with an extreme statistic, and returns how many are done.
+  size_t (*backward_rows)(S* dx, const S* dy, const S* x, Rows rows, About about, const T* weight,
+                          const Statistic* saved, size_t saved_stride, double* sum_dy, double* sum_dy_xhat, T* lanes,
+                          Stores stores);
 
   // Sums of dy and of dy * xHat over one row of columns that each have their own xHat.
   GradSums (*grad_sums_row)(const S* dy, const S* x, size_t cols, AffineColumns<T> f);
 
   // Down each column: h and h * (x - center[j]) * scale[j], added to sum_dy[j] and sum_dy_xhat[j]; h is dy, times
   // row_weight[row] where there are any.
-  void (*grad_columns)(const S* dy, const S* x, size_t stride, size_t rows, size_t cols, const T* center,
-                       const T* scale, const T* row_weight, double* sum_dy, double* sum_dy_xhat);
+  void (*grad_columns)(const S* dy, const S* x, Rows rows, const T* center, const T* scale, const T* row_weight,
+                       double* sum_dy, double* sum_dy_xhat);
 
-  // The same of dy with xHat by row: row i uses f[i].
-  void (*grad_columns_by_row)(const S* dy, const S* x, size_t stride, size_t rows, size_t cols, const Affine<T>* f,
-                              double* sum_dy, double* sum_dy_xhat);
-
-  // dx over one stretch, with one Slope; with weight[i] on dy (may be null) and xHat; and down columns.
-  void (*slope)(S* dx, const S* dy, const S* x, size_t n, Slope<T> f);
-  void (*slope_elements)(S* dx, const S* dy, const S* x, size_t n, Affine<T> f, const T* weight, T dy_factor,
-                         T x_factor, T constant);
-  void (*slope_columns)(S* dx, const S* dy, const S* x, size_t stride, size_t rows, size_t cols, SlopeColumns<T> f);
+  // dx: over runs, each with its own Slope; with weight[i] on dy; in columns; and those with a weight for each row.
+  void (*slope_runs)(S* dx, const S* dy, const S* x, size_t n, size_t runs, const Slope<T>* f, Stores stores);
+  void (*slope_elements)(S* dx, const S* dy, const S* x, size_t n, Slope<T> f, const T* weight, Stores stores);
+  void (*slope_columns)(S* dx, const S* dy, const S* x, Periodic at, SlopeColumns<T> f, Stores stores);
+  void (*slope_by_row)(S* dx, const S* dy, const S* x, Rows rows, SlopeColumns<T> f);
 
   // Local response: everything but the data is double, so that no float's square overflows or vanishes. A window's sum
   // at i is terms[i] + terms[i + step] + ... of `window` terms, added from the first on; terms are n + (window - 1) *

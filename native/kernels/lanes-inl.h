@@ -2,6 +2,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "native/kernels/kernels.h"
+
 // A kernel of the table: everything it calls is inlined into it. Left to itself gcc 12 keeps parts out of line and
 // hands vectors of several registers over in memory: the sums ran at 0.4 of their speed on AVX2 (node
 // bench/moments.mjs).
@@ -87,6 +89,66 @@ inline void for_each_vector(size_t n, Body body) {
 
 inline size_t least(size_t a, size_t b) { return a < b ? a : b; }
 
+#ifndef AHEAD
+#define AHEAD 2048
+#endif
+template <class S>
+inline void ahead(const S* p) { __builtin_prefetch(reinterpret_cast<const char*>(p) + AHEAD); }
+
+// ---- maps ----
+
+// Shorter stretches are not worth a head before the first line.
+constexpr size_t kAligned = 8 * kLanes;
+
+// Elements before the first that begins a line: a store across two lines costs two.
+template <class S>
+inline size_t to_line(const S* p) {
+  return (0 - reinterpret_cast<uintptr_t>(p)) % 64 / sizeof(S);
+}
+
+// y[i] = value(i, lanes) for i in [0, n). y may be what value reads.
+template <class S, class F>
+inline void map(S* y, size_t n, Stores stores, F value) {
+  size_t i = 0;
+  if (n >= kAligned && (i = to_line(y)) > 0) store(y, value(0, First{i}), First{i});
+  if (stores == Stores::kStreamed && n >= kAligned) {
+    for (; i + kLanes <= n; i += kLanes) value(i, All{}).stream(y + i);
+    if (i < n) store(y + i, value(i, First{n - i}), First{n - i});
+  } else if (n >= kLanes) {
+    // The last vector overlaps the one before it, which costs less than a part of one; taken before that is stored.
+    const auto last = value(n - kLanes, All{});
+    for (; i + kLanes <= n; i += kLanes) store(y + i, value(i, All{}), All{});
+    if (i < n) store(y + n - kLanes, last, All{});
+  } else {
+    store(y, value(0, First{n}), First{n});
+  }
+}
+
+// The same over rows of one matrix: value(i, j, lanes), where j is the column of the first lane.
+template <class S, class F>
+inline void map_columns(S* y, Periodic at, Stores stores, F value) {
+  size_t i = 0, j = at.phase;
+  const auto step = [&](size_t n) {
+    i += n;
+    j += n;
+    if (j >= at.period) j -= at.period;
+  };
+  const auto some = [&](size_t n) {
+    if (n == 0) return;
+    store(y + i, value(i, j, First{n}), First{n});
+    step(n);
+  };
+  if (at.n >= kAligned) some(to_line(y));
+  if (stores == Stores::kStreamed && at.n >= kAligned) {
+    for (; i + kLanes <= at.n; step(kLanes)) value(i, j, All{}).stream(y + i);
+  } else {
+    for (; i + kLanes <= at.n; step(kLanes)) store(y + i, value(i, j, All{}), All{});
+  }
+  some(at.n - i);
+}
+
+// ---- sums ----
+
 template <class A>
 struct Terms {
   Vec<A> a, b;
@@ -100,10 +162,10 @@ struct Sums {
 // = 7.5e-7, and 1e-6 with the roundings of the terms, where 128 of them, a whole block, would allow 4e-6; 16 of doubles
 // keep 15.5 digits of NIST's NumAcc3, where 64 leave 15.3.
 template <class A>
-class Accumulator;
+class Chains;
 
 template <>
-class Accumulator<float> {
+class Chains<float> {
  public:
   static constexpr size_t kChain = 24;
   void even(Terms<float> t) {
@@ -114,50 +176,42 @@ class Accumulator<float> {
     a1_ = a1_ + t.a;
     b1_ = b1_ + t.b;
   }
-  void flush() {
-    a_ = a_ + widen(a0_ + a1_);
-    b_ = b_ + widen(b0_ + b1_);
-    a0_ = a1_ = b0_ = b1_ = Vec<float>();
-  }
-  Terms<double> total() {
-    flush();
-    return {a_, b_};
+  void empty(Terms<double>& into) {
+    into.a = into.a + widen(a0_ + a1_);
+    into.b = into.b + widen(b0_ + b1_);
+    *this = Chains();
   }
 
  private:
   Vec<float> a0_, a1_, b0_, b1_;
-  Vec<double> a_, b_;
 };
 
 // One set of lanes is enough here: sixteen doubles are at least two registers, hence two independent chains.
 template <>
-class Accumulator<double> {
+class Chains<double> {
  public:
   static constexpr size_t kChain = 8;
   void even(Terms<double> t) {
-    a0_ = a0_ + t.a;
-    b0_ = b0_ + t.b;
+    a_ = a_ + t.a;
+    b_ = b_ + t.b;
   }
   void odd(Terms<double> t) { even(t); }
-  void flush() {
-    a_ = a_ + a0_;
-    b_ = b_ + b0_;
-    a0_ = b0_ = Vec<double>();
-  }
-  Terms<double> total() {
-    flush();
-    return {a_, b_};
+  void empty(Terms<double>& into) {
+    into.a = into.a + a_;
+    into.b = into.b + b_;
+    *this = Chains();
   }
 
  private:
-  Vec<double> a0_, b0_, a_, b_;
+  Vec<double> a_, b_;
 };
 
 // Along the data: terms(i, lanes) summed over `pieces` stretches of n elements.
 template <class A, class F>
 inline Sums sum_along(size_t stride, size_t pieces, size_t n, F terms) {
-  Accumulator<A> acc;
-  constexpr size_t kChain = Accumulator<A>::kChain;
+  Chains<A> chains;
+  Terms<double> total;
+  constexpr size_t kChain = Chains<A>::kChain;
   size_t left = kChain;
   for (size_t piece = 0; piece < pieces; piece++) {
     size_t i = piece * stride;
@@ -166,43 +220,60 @@ inline Sums sum_along(size_t stride, size_t pieces, size_t n, F terms) {
       size_t steps = least((end - i) / (2 * kLanes), left);
       left -= steps;
       for (; steps > 0; steps--, i += 2 * kLanes) {
-        acc.even(terms(i, All{}));
-        acc.odd(terms(i + kLanes, All{}));
+        chains.even(terms(i, All{}));
+        chains.odd(terms(i + kLanes, All{}));
       }
       if (left == 0) {
-        acc.flush();
+        chains.empty(total);
         left = kChain;
       }
     }
     if (i == end) continue;
     if (end - i >= kLanes) {
-      acc.even(terms(i, All{}));
+      chains.even(terms(i, All{}));
       i += kLanes;
     }
-    if (i < end) acc.odd(terms(i, First{end - i}));
+    if (i < end) chains.odd(terms(i, First{end - i}));
     if (--left == 0) {
-      acc.flush();
+      chains.empty(total);
       left = kChain;
     }
   }
-  const Terms<double> total = acc.total();
+  chains.empty(total);
   return {sum(total.a), sum(total.b)};
 }
 
-// Down the columns, a vector of columns at once: terms(row) summed over the rows.
+// Down the columns: the lanes of all of them lie in memory, in L1, so that rows are read whole and one after the other.
+constexpr size_t kColumns = 512;
+constexpr size_t kStrip = 8;  // rows for which a column's lanes are in registers
+
+template <class A>
+struct ColumnLanes {
+  Chains<A> chains[kColumns / kLanes];
+  Terms<double> total[kColumns / kLanes];
+};
+
+// terms(row, j, lanes) summed down each of at most kColumns columns.
 template <class A, class F>
-inline Terms<double> sum_down(size_t rows, F terms) {
-  Accumulator<A> acc;
+inline void sum_down(size_t rows, size_t cols, ColumnLanes<A>& sums, F terms) {
+  const auto strip = [&](size_t row, size_t count) {
+    for_each_vector(cols, [&](size_t j, auto lanes) {
+      Chains<A> chains = sums.chains[j / kLanes];
+      for (size_t i = 0; i + 2 <= count; i += 2) {
+        chains.even(terms(row + i, j, lanes));
+        chains.odd(terms(row + i + 1, j, lanes));
+      }
+      if (count % 2) chains.even(terms(row + count - 1, j, lanes));
+      sums.chains[j / kLanes] = chains;
+    });
+  };
   for (size_t row = 0; row < rows;) {
-    const size_t end = least(rows, row + 2 * Accumulator<A>::kChain);
-    for (; row + 2 <= end; row += 2) {
-      acc.even(terms(row));
-      acc.odd(terms(row + 1));
-    }
-    if (row < end) acc.even(terms(row++));
-    acc.flush();
+    const size_t end = least(rows, row + 2 * Chains<A>::kChain);
+    for (; row + kStrip <= end; row += kStrip) strip(row, kStrip);
+    if (row < end) strip(row, end - row);
+    row = end;
+    for_each_vector(cols, [&](size_t j, auto) { sums.chains[j / kLanes].empty(sums.total[j / kLanes]); });
   }
-  return acc.total();
 }
 
 }  // namespace

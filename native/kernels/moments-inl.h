@@ -19,7 +19,12 @@ constexpr size_t kGuess = 2 * kLanes;
 // Squares below 2^-126 lose digits or vanish, at most 2^-150 each: n of them hide below 2^-24 of a sum of n * 2^-126.
 constexpr double kTinySquare = 0x1p-126;
 
-inline bool float_squares_hold(double squares, double n) { return squares <= FLT_MAX && squares >= n * kTinySquare; }
+// Beside an eps of this size, squares that vanished are nothing.
+constexpr double kLeastEps = 0x1p-100;
+
+inline bool float_squares_hold(double squares, double n, bool tiny_matters = true) {
+  return squares <= FLT_MAX && (!tiny_matters || squares >= n * kTinySquare);
+}
 inline bool shift_holds(Sums s, double n) { return s.a * s.a <= s.b * (n * 0.25); }
 
 template <class A, class S>
@@ -78,14 +83,14 @@ inline Moments moments_of_few(const S* x, size_t n, About origin) {
 }
 
 template <class S>
-SIMDNORM_KERNEL Moments moments(const S* x, size_t stride, size_t pieces, size_t n, About origin) {
+inline Moments moments_of(const S* x, size_t stride, size_t pieces, size_t n, About origin, bool tiny_matters) {
   using T = Value<S>;
   const double count = static_cast<double>(pieces) * static_cast<double>(n);
   const bool narrow = sizeof(T) == sizeof(float);
   if (pieces == 1 && n <= 2 * kLanes) return moments_of_few(x, n, origin);
   if (origin == About::kZero) {
     Sums s = deviations<T>(x, stride, pieces, n, T(0));
-    if (narrow && !float_squares_hold(s.b, count)) s = deviations<double>(x, stride, pieces, n, 0.0);
+    if (narrow && !float_squares_hold(s.b, count, tiny_matters)) s = deviations<double>(x, stride, pieces, n, 0.0);
     return {count, 0, 0, s.b, 0};
   }
   T shift = guess_mean(x, stride, pieces, n);
@@ -94,19 +99,28 @@ SIMDNORM_KERNEL Moments moments(const S* x, size_t stride, size_t pieces, size_t
     shift = static_cast<T>(static_cast<double>(shift) + s.a / count);
     s = deviations<T>(x, stride, pieces, n, shift);
   }
-  if (narrow && !(float_squares_hold(s.b, count) && shift_holds(s, count))) {
+  if (narrow && !(float_squares_hold(s.b, count, tiny_matters) && shift_holds(s, count))) {
     return moments_in_double(x, stride, pieces, n, static_cast<double>(value_of(x[0])));
   }
   return about(static_cast<double>(shift), s, count);
+}
+template <class S>
+SIMDNORM_KERNEL Moments moments(const S* x, size_t stride, size_t pieces, size_t n, About origin) {
+  return moments_of(x, stride, pieces, n, origin, true);
 }
 
 // One vector of columns, its deviations from `shift`.
 template <class A, class S, class L>
 inline Terms<double> column_deviations(const S* x, size_t stride, size_t rows, L lanes, Vec<A> shift) {
-  return sum_down<A>(rows, [&](size_t row) {
+  Chains<A> chains;
+  Terms<double> total;
+  for (size_t row = 0; row < rows; row++) {
     const Vec<A> d = Loader<A>::at(x + row * stride, lanes) - shift;
-    return Terms<A>{d, d * d};
-  });
+    chains.even({d, d * d});
+    if ((row + 1) % Chains<A>::kChain == 0) chains.empty(total);
+  }
+  chains.empty(total);
+  return total;
 }
 
 // What one vector of columns came to: per lane, the shift and the two sums of deviations from it.
@@ -173,43 +187,64 @@ __attribute__((noinline)) ColumnSums mend_columns(const S* x, size_t stride, siz
   return out;
 }
 
+// At most kColumns columns of moments_columns.
 template <class S>
-SIMDNORM_KERNEL void moments_columns(const S* x, size_t stride, size_t rows, size_t cols, About origin, double count,
-                                     Spread<double*> into) {
+inline void moments_of_columns(const S* x, Rows rows, About origin, Spread<double*> out) {
   using T = Value<S>;
-  const double n = static_cast<double>(rows);
+  const double n = static_cast<double>(rows.count);
   const bool centered = origin == About::kMean;
-  for_each_vector(cols, [&](size_t j, auto lanes) {
-    const S* p = x + j;
-    Vec<T> shift;
-    if (centered) {
-      const size_t used = least(rows, 8);
-      shift = load(p, lanes);
-      Vec<T> distance;
-      for (size_t row = 1; row < used; row++) distance = distance + (load(p + row * stride, lanes) - shift);
-      shift = shift + distance / Vec<T>(static_cast<T>(used));
-    }
-    Terms<double> s = column_deviations<T>(p, stride, rows, lanes, shift);
-    Vec<double> origin_of = widen(shift);
+  Vec<T> shifts[kColumns / kLanes];
+  for_each_vector(rows.n, [&](size_t j, auto lanes) {
+    if (!centered) return;
+    const size_t used = least(rows.count, 8);
+    const Vec<T> first = load(x + j, lanes);
+    Vec<T> distance;
+    for (size_t row = 1; row < used; row++) distance = distance + (load(x + row * rows.stride + j, lanes) - first);
+    shifts[j / kLanes] = first + distance / Vec<T>(static_cast<T>(used));
+  });
+  ColumnLanes<T> sums;
+  sum_down(rows.count, rows.n, sums, [&](size_t row, size_t j, auto lanes) {
+    const Vec<T> d = load(x + row * rows.stride + j, lanes) - shifts[j / kLanes];
+    return Terms<T>{d, d * d};
+  });
+  for_each_vector(rows.n, [&](size_t j, auto lanes) {
+    Terms<double> s = sums.total[j / kLanes];
+    Vec<double> origin_of = widen(shifts[j / kLanes]);
     if (bits(lanes) & ~columns_that_hold<T>(s, n, centered)) {
-      const ColumnSums mended = mend_columns(p, stride, rows, lanes, shift, s, centered);
+      const ColumnSums mended = mend_columns(x + j, rows.stride, rows.count, lanes, shifts[j / kLanes], s, centered);
       s = {Vec<double>::load(mended.a), Vec<double>::load(mended.b)};
       origin_of = Vec<double>::load(mended.shift);
     }
-    Spread<Vec<double>> part;
+    Spread<Vec<double>> all;
+    all.m2 = s.b;
     if (centered) {
       const Vec<double> offset = s.a / Vec<double>(n);
-      part.mean = two_sum(origin_of, offset, part.mean_low);
-      part.m2 = at_least(s.b - s.a * offset, Vec<double>());
-    } else {
-      part.m2 = s.b;
+      all.mean = two_sum(origin_of, offset, all.mean_low);
+      all.m2 = at_least(s.b - s.a * offset, Vec<double>());
     }
-    Spread<Vec<double>> all = part;
-    if (count > 0) {
-      all = {load(into.mean + j, lanes), load(into.mean_low + j, lanes), load(into.m2 + j, lanes),
-             load(into.m2_low + j, lanes)};
-      merge(all, count, part, n);
-    }
+    store(out.mean + j, all.mean, lanes);
+    store(out.mean_low + j, all.mean_low, lanes);
+    store(out.m2 + j, all.m2, lanes);
+    store(out.m2_low + j, all.m2_low, lanes);
+  });
+}
+
+template <class S>
+SIMDNORM_KERNEL void moments_columns(const S* x, Rows rows, About origin, Spread<double*> out) {
+  for (size_t j = 0; j < rows.n; j += kColumns) {
+    moments_of_columns(x + j, {rows.count, least(kColumns, rows.n - j), rows.stride}, origin,
+                       {out.mean + j, out.mean_low + j, out.m2 + j, out.m2_low + j});
+  }
+}
+
+inline SIMDNORM_KERNEL void merge_columns(Spread<double*> into, double na, Spread<double*> from, double nb, size_t n) {
+  for_each_vector(n, [&](size_t j, auto lanes) {
+    const auto at = [&](Spread<double*> p) {
+      return Spread<Vec<double>>{load(p.mean + j, lanes), load(p.mean_low + j, lanes), load(p.m2 + j, lanes),
+                                 load(p.m2_low + j, lanes)};
+    };
+    Spread<Vec<double>> all = at(into);
+    merge(all, na, at(from), nb);
     store(into.mean + j, all.mean, lanes);
     store(into.mean_low + j, all.mean_low, lanes);
     store(into.m2 + j, all.m2, lanes);

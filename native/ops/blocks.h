@@ -6,9 +6,10 @@
 
 #include <new>
 
+#include "native/kernels/kernels.h"
+
 namespace simdnorm {
 
-constexpr size_t kBlock = 4096;         // elements a kernel reduces at once: 16 KiB of float, half of L1
 constexpr size_t kUnit = 16;            // blocks reduced one after the other by one thread
 constexpr size_t kAloneBytes = 131072;  // less traffic than this is not worth waking a helper
 

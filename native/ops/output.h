@@ -1,18 +1,11 @@
-// y = relu(xHat * weight + bias + add), the way the kernels fold it and the way the ops take it in double: forward
-// makes y by it, and backward finds by the same arithmetic what the ReLU let through.
+// y = relu(xHat * weight + bias + add) the way the ops take it where the kernels cannot: forward makes y by it, and
+// backward finds by the same arithmetic what the ReLU let through.
 #ifndef SIMDNORM_OPS_OUTPUT_H_
 #define SIMDNORM_OPS_OUTPUT_H_
 
 #include "native/ops/statistics.h"
 
 namespace simdnorm {
-
-// (x - center) * scale + shift
-template <class T>
-Affine<T> folded(const Statistic& s, T weight, T bias) {
-  const double scale = s.rstd * static_cast<double>(weight);
-  return {static_cast<T>(s.mean), static_cast<T>(scale), static_cast<T>(static_cast<double>(bias) - s.rest * scale)};
-}
 
 // Before the ReLU, in double: for statistics that T cannot work with.
 template <class S>

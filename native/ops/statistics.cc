@@ -29,11 +29,6 @@ void mend_mean(Moments& m, const S* x, size_t stride, size_t pieces, size_t n) {
   if (m.count > 0 && !isfinite(m.mean)) m.mean = non_finite_mean(x, stride, pieces, n, m.mean);
 }
 
-double rstd_of(double var, double eps, const Rule& rule) {
-  if (rule.zero_var_is_zero && var == 0 && eps == 0) return 0;
-  return 1 / sqrt(var + eps);
-}
-
 // The power of two that brings the largest distance from the origin near 1, as far as doubles reach; 1 where there is
 // none to bring: constants, and data that are not finite.
 template <class S>
@@ -74,13 +69,7 @@ Moments scaled_moments(const S* x, size_t stride, size_t pieces, size_t n, About
 template <class S>
 Statistic statistic_of(const Moments& m, const Rule& rule, const S* x, size_t stride, size_t pieces, size_t n) {
   using T = Value<S>;
-  Statistic s;
-  s.mean = static_cast<double>(static_cast<T>(m.mean));
-  s.rest = (m.mean - s.mean) + m.mean_low;
-  if (!isfinite(s.mean)) s.rest = 0;
-  s.var = (m.m2 + m.m2_low) / m.count;
-  s.rstd = rstd_of(s.var, rule.eps, rule);
-  s.scale = 1;
+  const Statistic s = statistic_of_moments<T>(m, rule);
   const double under_root = s.var + rule.eps;
   if (sizeof(T) == sizeof(double) && !(under_root > 0x1p-900 && under_root < 0x1p900)) {
     const double scale = natural_scale(x, stride, pieces, n, rule);
@@ -96,17 +85,6 @@ template <class T>
 Statistic statistic_of_running(T mean, T var, const Rule& rule) {
   const double v = static_cast<double>(var);
   return {static_cast<double>(mean), 0, v, 1 / sqrt(v + rule.eps), 1};
-}
-
-template <>
-bool extreme<double>(const Statistic& s, double) {
-  return s.scale != 1;
-}
-template <>
-bool extreme<float>(const Statistic& s, double n) {
-  // |x - mean| <= sqrt(M2) for statistics of x itself, so 2^125 is never passed unless M2 passes 2^250; running ones
-  // say nothing of x, but x - mean stays in range where the mean is small beside the largest float.
-  return s.var * n > 0x1p250 || fabs(s.mean) > 0x1p102 || s.rstd > 0x1p100 || (s.rstd > 0 && s.rstd < 0x1p-100);
 }
 
 template <class S>
@@ -140,36 +118,30 @@ template <class S>
 void reduce_columns(const Kernels<S>& k, const S* x, const Geometry& g, const Rule& rule, const parallel::Team& team,
                     double* units, Moments* groups) {
   const size_t cols = g.stride();
-  const ColumnBlocks blocks(g.outer, cols);
+  const ColumnBlocks blocks(g.outer);
   const auto part = [&](size_t u) {
     double* p = units + u * 4 * cols;
     return Spread<double*>{p, p + cols, p + 2 * cols, p + 3 * cols};
   };
-  const auto rows_of = [&](size_t u) {
-    size_t rows = 0;
-    blocks.each(u, [&](size_t, size_t n) { rows += n; });
-    return rows;
-  };
   team.for_each(blocks.units(), 1, [&](size_t begin, size_t end, size_t) {
     for (size_t u = begin; u < end; u++) {
-      size_t done = 0;
-      blocks.each(u, [&](size_t row, size_t rows) {
-        k.moments_columns(x + row * cols, cols, rows, cols, rule.about, static_cast<double>(done), part(u));
-        done += rows;
-      });
+      k.moments_columns(x + blocks.first(u) * cols, {blocks.rows(u), cols, cols}, rule.about, part(u));
     }
   });
-  for (size_t group = 0; group < g.groups; group++) {
-    Cascade of_group;
-    for (size_t j = group * g.inner; j < (group + 1) * g.inner; j++) {
-      Cascade of_column;
-      for (size_t u = 0; u < blocks.units(); u++) {
-        const Spread<double*> p = part(u);
-        of_column.push({static_cast<double>(rows_of(u)), p.mean[j], p.mean_low[j], p.m2[j], p.m2_low[j]});
-      }
-      of_group.push(of_column.finish());
+  for (size_t step = 1; step < blocks.units(); step *= 2) {
+    for (size_t u = 0; u + step < blocks.units(); u += 2 * step) {
+      k.merge_columns(part(u), static_cast<double>(blocks.rows(u, step)), part(u + step),
+                      static_cast<double>(blocks.rows(u + step, step)), cols);
     }
-    groups[group] = of_group.finish();
+  }
+  const Spread<double*> all = part(0);
+  const double rows = static_cast<double>(g.outer);
+  for (size_t group = 0; group < g.groups; group++) {
+    Cascade columns;
+    for (size_t j = group * g.inner; j < (group + 1) * g.inner; j++) {
+      columns.push({rows, all.mean[j], all.mean_low[j], all.m2[j], all.m2_low[j]});
+    }
+    groups[group] = columns.finish();
     mend_mean(groups[group], x + group * g.inner, cols, g.outer, g.inner);
   }
 }
@@ -179,7 +151,7 @@ Status all_moments(const Kernels<S>& k, const Geometry& g, const S* x, About abo
   const FloatEnvironment environment;
   const parallel::Team team(g.elements() * sizeof(S) < kAloneBytes);
   if (g.columns()) {
-    const Scratch<double> units(ColumnBlocks(g.outer, g.stride()).units() * 4 * g.stride());
+    const Scratch<double> units(ColumnBlocks(g.outer).units() * 4 * g.stride());
     if (!units.ok()) return Status::kOutOfMemory;
     const Rule rule = {0, about, false};
     for (size_t b = 0; b < g.batch; b++) {

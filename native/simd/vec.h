@@ -7,6 +7,7 @@
 // A vec_<isa>.h comes first and defines, inside the ISA's anonymous namespace, Reg<float> and Reg<double>:
 //   Type, kLanes                    a vector type on which + - * / work lane by lane (gcc, clang)
 //   load(p) store(p, v) fill(s)     unaligned
+//   stream(p, v)                    past the caches where the ISA can, p aligned to a line; end_of_streams() orders it
 //   load_first(p, n)                lanes 0..n-1, the others 0; touches nothing beyond p[n-1]; 0 < n < kLanes
 //   store_first(p, n, v)            lanes 0..n-1 only
 //   keep_first(v, n)                lanes 0..n-1 of v, the others 0
@@ -14,6 +15,7 @@
 //   keep_open(v, gate)              0 where gate <= 0, else v, also where gate is NaN
 // and, for Reg<float>,
 //   load(p) store(p, v)             from and to Float16 and BFloat16, all NaNs being one
+//   sums(v)                         lane i is the sum of v[i], of kLanes registers, by the tree above
 // and, for Reg<double>,
 //   sum(v)                          the tree above, inside one register
 //   at_most(a, b)                   bit i is set where a[i] <= b[i] (never for NaN)
@@ -53,6 +55,14 @@ struct Vec {
   template <class S>
   void store(S* p) const {
     for (size_t i = 0; i < kRegs; i++) R::store(p + i * R::kLanes, r[i]);
+  }
+  // To a line's first element. 16-bit storage goes through the caches.
+  void stream(T* p) const {
+    for (size_t i = 0; i < kRegs; i++) R::stream(p + i * R::kLanes, r[i]);
+  }
+  template <class S>
+  void stream(S* p) const {
+    store(p);
   }
   // Lanes 0..n-1 from memory, the others 0; 0 < n <= kLanes.
   static Vec load_first(const T* p, size_t n) {
@@ -141,6 +151,24 @@ inline double sum(Vec<double> v) {
     for (size_t i = 0; i < n; i++) v.r[i] = v.r[i] + v.r[i + n];
   }
   return Reg<double>::sum(v.r[0]);
+}
+
+// Lane i is the sum of v[i], of sixteen vectors.
+inline Vec<float> sums(const Vec<float>* v) {
+  using R = Reg<float>;
+  Vec<float> out;
+  for (size_t i = 0; i < Vec<float>::kRegs; i++) {
+    typename R::Type folded[R::kLanes];
+    for (size_t j = 0; j < R::kLanes; j++) {
+      Vec<float> one = v[i * R::kLanes + j];
+      for (size_t n = Vec<float>::kRegs / 2; n > 0; n /= 2) {
+        for (size_t k = 0; k < n; k++) one.r[k] = one.r[k] + one.r[k + n];
+      }
+      folded[j] = one.r[0];
+    }
+    out.r[i] = R::sums(folded);
+  }
+  return out;
 }
 
 template <class T>

@@ -21,6 +21,7 @@ struct Reg<float> {
   static constexpr size_t kLanes = 8;
   static Type load(const float* p) { return _mm256_loadu_ps(p); }
   static void store(float* p, Type v) { _mm256_storeu_ps(p, v); }
+  static void stream(float* p, Type v) { _mm256_stream_ps(p, v); }
   static Type fill(float s) { return _mm256_set1_ps(s); }
   static __m256i first(size_t n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -30,6 +31,18 @@ struct Reg<float> {
   static Type keep_first(Type v, size_t n) { return _mm256_and_ps(v, _mm256_castsi256_ps(first(n))); }
   static Type at_least(Type v, Type limit) { return _mm256_max_ps(limit, v); }
   static Type keep_open(Type v, Type gate) { return _mm256_and_ps(v, _mm256_cmp_ps(gate, fill(0), _CMP_NLE_UQ)); }
+  static Type sums(const Type* v) {
+    Type half[4];  // four lanes each of v[i] and v[i + 4]
+    for (int i = 0; i < 4; i++) {
+      half[i] = _mm256_permute2f128_ps(v[i], v[i + 4], 0x20) + _mm256_permute2f128_ps(v[i], v[i + 4], 0x31);
+    }
+    const auto pairs = [](Type a, Type b) {
+      const __m256d p = _mm256_castps_pd(a), q = _mm256_castps_pd(b);
+      return _mm256_castpd_ps(_mm256_unpacklo_pd(p, q)) + _mm256_castpd_ps(_mm256_unpackhi_pd(p, q));
+    };
+    const Type a = pairs(half[0], half[1]), b = pairs(half[2], half[3]);
+    return _mm256_shuffle_ps(a, b, 0x88) + _mm256_shuffle_ps(a, b, 0xdd);
+  }
   static Type load(const Float16* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
   static void store(Float16* p, Type v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
@@ -55,6 +68,7 @@ struct Reg<double> {
   static constexpr size_t kLanes = 4;
   static Type load(const double* p) { return _mm256_loadu_pd(p); }
   static void store(double* p, Type v) { _mm256_storeu_pd(p, v); }
+  static void stream(double* p, Type v) { _mm256_stream_pd(p, v); }
   static Type fill(double s) { return _mm256_set1_pd(s); }
   static __m256i first(size_t n) {
     return _mm256_cmpgt_epi64(_mm256_set1_epi64x(static_cast<long long>(n)), _mm256_setr_epi64x(0, 1, 2, 3));
@@ -78,6 +92,8 @@ struct Reg<double> {
   }
   static Type sqrt(Type v) { return _mm256_sqrt_pd(v); }
 };
+
+inline void end_of_streams() { _mm_sfence(); }
 
 }  // namespace
 }  // namespace SIMDNORM_ISA

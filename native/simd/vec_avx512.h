@@ -21,6 +21,7 @@ struct Reg<float> {
   static constexpr size_t kLanes = 16;
   static Type load(const float* p) { return _mm512_loadu_ps(p); }
   static void store(float* p, Type v) { _mm512_storeu_ps(p, v); }
+  static void stream(float* p, Type v) { _mm512_stream_ps(p, v); }
   static Type fill(float s) { return _mm512_set1_ps(s); }
   static __mmask16 first(size_t n) { return static_cast<__mmask16>((1u << n) - 1); }
   static Type load_first(const float* p, size_t n) { return _mm512_maskz_loadu_ps(first(n), p); }
@@ -29,6 +30,23 @@ struct Reg<float> {
   static Type at_least(Type v, Type limit) { return _mm512_max_ps(limit, v); }
   static Type keep_open(Type v, Type gate) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(gate, fill(0), _CMP_NLE_UQ), v);
+  }
+  // Lanes a[i] + a[i + 8], the same of b.
+  static Type halve(Type a, Type b) {
+    return _mm512_shuffle_f32x4(a, b, 0x44) + _mm512_shuffle_f32x4(a, b, 0xee);
+  }
+  static Type sums(const Type* v) {
+    Type quad[4];
+    for (int i = 0; i < 4; i++) {  // four lanes each of v[i], v[i + 4], v[i + 8] and v[i + 12]
+      const Type a = halve(v[i], v[i + 4]), b = halve(v[i + 8], v[i + 12]);
+      quad[i] = _mm512_shuffle_f32x4(a, b, 0x88) + _mm512_shuffle_f32x4(a, b, 0xdd);
+    }
+    const auto pairs = [](Type a, Type b) {
+      const __m512d p = _mm512_castps_pd(a), q = _mm512_castps_pd(b);
+      return _mm512_castpd_ps(_mm512_unpacklo_pd(p, q)) + _mm512_castpd_ps(_mm512_unpackhi_pd(p, q));
+    };
+    const Type a = pairs(quad[0], quad[1]), b = pairs(quad[2], quad[3]);
+    return _mm512_shuffle_ps(a, b, 0x88) + _mm512_shuffle_ps(a, b, 0xdd);
   }
   static Type load(const Float16* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -56,6 +74,7 @@ struct Reg<double> {
   static constexpr size_t kLanes = 8;
   static Type load(const double* p) { return _mm512_loadu_pd(p); }
   static void store(double* p, Type v) { _mm512_storeu_pd(p, v); }
+  static void stream(double* p, Type v) { _mm512_stream_pd(p, v); }
   static Type fill(double s) { return _mm512_set1_pd(s); }
   static __mmask8 first(size_t n) { return static_cast<__mmask8>((1u << n) - 1); }
   static Type load_first(const double* p, size_t n) { return _mm512_maskz_loadu_pd(first(n), p); }
@@ -78,6 +97,8 @@ struct Reg<double> {
   }
   static Type sqrt(Type v) { return _mm512_sqrt_pd(v); }
 };
+
+inline void end_of_streams() { _mm_sfence(); }
 
 }  // namespace
 }  // namespace SIMDNORM_ISA

@@ -21,6 +21,7 @@ struct Reg<float> {
   static constexpr size_t kLanes = 4;
   static Type load(const float* p) { return vld1q_f32(p); }
   static void store(float* p, Type v) { vst1q_f32(p, v); }
+  static void stream(float* p, Type v) { store(p, v); }
   static Type fill(float s) { return vdupq_n_f32(s); }
   static Type load_first(const float* p, size_t n) {
     Type v = vld1q_lane_f32(p, fill(0), 0);
@@ -42,6 +43,13 @@ struct Reg<float> {
   static Type keep_open(Type v, Type gate) {
     return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(v), vcleq_f32(gate, fill(0))));
   }
+  static Type sums(const Type* v) {
+    const auto pairs = [](Type a, Type b) {
+      const float64x2_t p = vreinterpretq_f64_f32(a), q = vreinterpretq_f64_f32(b);
+      return vreinterpretq_f32_f64(vzip1q_f64(p, q)) + vreinterpretq_f32_f64(vzip2q_f64(p, q));
+    };
+    return vpaddq_f32(pairs(v[0], v[1]), pairs(v[2], v[3]));
+  }
   static Type load(const Float16* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits))); }
   static void store(Float16* p, Type v) { vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
   static Type load(const BFloat16* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16)); }
@@ -60,6 +68,7 @@ struct Reg<double> {
   static constexpr size_t kLanes = 2;
   static Type load(const double* p) { return vld1q_f64(p); }
   static void store(double* p, Type v) { vst1q_f64(p, v); }
+  static void stream(double* p, Type v) { store(p, v); }
   static Type fill(double s) { return vdupq_n_f64(s); }
   static Type load_first(const double* p, size_t) { return vld1q_lane_f64(p, fill(0), 0); }
   static void store_first(double* p, size_t, Type v) { vst1q_lane_f64(p, v, 0); }
@@ -78,6 +87,8 @@ struct Reg<double> {
   static float32x4_t narrow(Type low, Type high) { return vcvt_high_f32_f64(vcvt_f32_f64(low), high); }
   static Type sqrt(Type v) { return vsqrtq_f64(v); }
 };
+
+inline void end_of_streams() {}
 
 }  // namespace
 }  // namespace SIMDNORM_ISA

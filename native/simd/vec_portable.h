@@ -22,6 +22,7 @@ struct Generic {
     return v;
   }
   static void store(T* p, Type v) { __builtin_memcpy(p, &v, sizeof v); }
+  static void stream(T* p, Type v) { store(p, v); }
   static Type fill(T s) {
     Type v;
     for (size_t i = 0; i < N; i++) v[i] = s;
@@ -50,6 +51,11 @@ template <>
 struct Reg<float> : Generic<float, 4> {
   using Generic::load;
   using Generic::store;
+  static Type sums(const Type* v) {
+    const auto pairs = [](Type a, Type b) { return Type{a[0], a[1], b[0], b[1]} + Type{a[2], a[3], b[2], b[3]}; };
+    const Type a = pairs(v[0], v[1]), b = pairs(v[2], v[3]);
+    return Type{a[0], a[2], b[0], b[2]} + Type{a[1], a[3], b[1], b[3]};
+  }
   // Out of line: inlined everywhere these made the portable kernels four times as large.
   template <class S>
   __attribute__((noinline)) static Type load(const S* p) {
@@ -76,6 +82,8 @@ struct Reg<double> : Generic<double, 2> {
   // One instruction on every target that has a correctly rounded one (-fno-math-errno).
   static Type sqrt(Type v) { return Type{__builtin_sqrt(v[0]), __builtin_sqrt(v[1])}; }
 };
+
+inline void end_of_streams() {}
 
 }  // namespace
 }  // namespace SIMDNORM_ISA

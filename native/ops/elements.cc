@@ -1,0 +1,277 @@
+// Rows with a statistic each and a weight for each element: LayerNorm, RMSNorm, and GroupNorm of (N, C).
+//
+// A row that a kernel can take whole is read once; a longer one goes in blocks, twice.
+#include "native/ops/kinds.h"
+
+namespace simdnorm {
+namespace {
+
+template <class S>
+class ElementsForward : ForwardBase<S> {
+  using Base = ForwardBase<S>;
+  using typename Base::T;
+  using Base::bytes_, Base::g_, Base::k_, Base::op_;
+
+ public:
+  ElementsForward(const Kernels<S>& k, const Normalize<S>& op) : Base(k, op), blocks_(row_blocks(g_)) {}
+
+  Status run() {
+    const Teams teams(this->alone(), g_.batch);
+    const Scratch<Moments> units(teams.across ? 0 : blocks_.units());
+    if (!units.ok()) return Status::kOutOfMemory;
+    stores_ = stores_for(bytes_, g_.inner * sizeof(S), teams.all.size());
+    const bool whole = g_.inner <= kBlock && !op_.use_running;
+    const size_t grain = teams.outside().grain(g_.batch, bytes_ / at_least(1, g_.batch));
+    teams.outside().for_each(g_.batch, grain, [&](size_t from, size_t to, size_t) {
+      for (size_t group = 0; group < g_.groups; group++) {
+        for (size_t b = from; b < to; b++) {
+          if (whole) b += rows(b, to, group);
+          if (b < to) row(b * g_.groups + group, teams.inside(), units.get());
+        }
+      }
+    });
+    return Status::kOk;
+  }
+
+ private:
+  const T* weights(size_t group) const { return op_.weight ? op_.weight + group * g_.inner : nullptr; }
+  const T* biases(size_t group) const { return op_.bias ? op_.bias + group * g_.inner : nullptr; }
+
+  // As many of one group's rows as a kernel can do.
+  size_t rows(size_t from, size_t to, size_t group) const {
+    const size_t s = from * g_.groups + group, at = g_.begin(s);
+    return k_.normalize_rows(op_.y + at, op_.x + at, {to - from, g_.inner, g_.stride()}, op_.rule, weights(group),
+                             biases(group), this->finish_at(at), op_.saved ? op_.saved + s : nullptr, g_.groups,
+                             stores_);
+  }
+
+  // Any row.
+  void row(size_t index, const parallel::Team& team, Moments* units) const {
+    const size_t begin = g_.begin(index), group = index % g_.groups;
+    const Statistic s = statistic(index, team, units);
+    if (op_.saved) op_.saved[index] = s;
+    const bool careful = this->is_extreme(s);
+    team.for_each(g_.inner, team.grain(g_.inner, this->streams() * sizeof(S)), [&](size_t from, size_t to, size_t) {
+      const size_t at = begin + from;
+      if (careful) {
+        for (size_t i = from; i < to; i++) this->put_in_double(begin + i, s, group * g_.inner + i);
+        return;
+      }
+      const T *weight = weights(group), *bias = biases(group);
+      k_.apply_elements(op_.y + at, op_.x + at, to - from, folded(s, T(1), T(0)), weight ? weight + from : nullptr,
+                        bias ? bias + from : nullptr, this->finish_at(at), stores_);
+    });
+  }
+  Statistic statistic(size_t index, const parallel::Team& team, Moments* units) const {
+    const size_t group = index % g_.groups;
+    if (op_.use_running) return statistic_of_running(op_.running_mean[group], op_.running_var[group], op_.rule);
+    const S* x = op_.x + g_.begin(index);
+    const Moments m = reduce_rows(k_, x, blocks_, op_.rule.about, team, units);
+    return statistic_of(m, op_.rule, x, g_.stride(), g_.outer, g_.inner);
+  }
+
+  const Blocks blocks_;
+  Stores stores_ = Stores::kCached;
+};
+
+// ---- back ----
+
+constexpr size_t kChunk = 48;             // rows a kernel goes back through at a time: whole tiles, and whole chains
+constexpr size_t kPartElements = 1 << 15;  // elements worth parameter gradients of their own
+constexpr size_t kParts = 32;              // most of them
+constexpr size_t kLongTogether = 8;        // long rows whose parameter gradients are summed before their dx
+
+template <class S>
+class ElementsBackward : BackwardBase<S> {
+  using Base = BackwardBase<S>;
+  using typename Base::T;
+  using Base::bytes_, Base::dy_, Base::g_, Base::k_, Base::op_, Base::sums_wanted_;
+
+ public:
+  ElementsBackward(const Kernels<S>& k, const Backward<S>& op)
+      : Base(k, op), blocks_(1, g_.inner, 0), parameters_(op.dweight || op.dbias) {}
+
+  Status run() {
+    const parallel::Team team(this->alone());
+    stores_ = stores_for(bytes_, g_.inner * sizeof(S), team.size());
+    return g_.inner <= kBlock ? whole_rows(team) : long_rows(team);
+  }
+
+ private:
+  const T* weights(size_t group) const { return op_.weight ? op_.weight + group * g_.inner : nullptr; }
+
+  // Elements [from, to) of one row.
+  void gate(size_t index, size_t from, size_t to) const {
+    const Statistic& s = op_.saved[index];
+    const size_t begin = g_.begin(index), first = index % g_.groups * g_.inner, at = begin + from;
+    if (!this->is_extreme(s)) {
+      k_.gate_elements(op_.gated + at, op_.dy + at, op_.x + at, to - from, folded(s, T(1), T(0)),
+                       op_.weight ? op_.weight + first + from : nullptr, op_.bias ? op_.bias + first + from : nullptr,
+                       this->add_at(at));
+      return;
+    }
+    for (size_t i = from; i < to; i++) this->open_in_double(begin + i, s, first + i);
+  }
+
+  // Sums of h and h * xHat over elements [from, to) of one row; dy and dy * xHat are added to lanes, or where they need
+  // double to `sums`, both [2][channels].
+  GradSums row_sums(size_t index, size_t from, size_t to, T* lanes, double* sums) const {
+    const Statistic& s = op_.saved[index];
+    const size_t begin = g_.begin(index), first = index % g_.groups * g_.inner, at = begin + from;
+    if (!this->is_extreme(s)) {
+      T *dy = parameters_ ? lanes + first + from : nullptr, *dy_xhat = parameters_ ? dy + g_.channels : nullptr;
+      return k_.grad_elements(dy_ + at, op_.x + at, to - from, folded(s, T(1), T(0)),
+                              op_.weight ? op_.weight + first + from : nullptr, dy, dy_xhat);
+    }
+    GradSums h = {0, 0};
+    for (size_t i = from; i < to; i++) {
+      const double g = wide(dy_[begin + i]), x_hat = x_hat_in_double(op_.x[begin + i], s);
+      if (parameters_) {
+        sums[first + i] += g;
+        sums[g_.channels + first + i] += g * x_hat;
+      }
+      h.dy += g * static_cast<double>(this->weight(first + i));
+      h.dy_xhat += g * static_cast<double>(this->weight(first + i)) * x_hat;
+    }
+    return h;
+  }
+
+  // dx of elements [from, to) of one row.
+  void slope(size_t index, size_t from, size_t to, const Line& f) const {
+    const Statistic& s = op_.saved[index];
+    const size_t begin = g_.begin(index), first = index % g_.groups * g_.inner, at = begin + from;
+    if (this->is_extreme(s) || op_.constant) {
+      for (size_t i = from; i < to; i++) this->put_in_double(begin + i, s, f, this->weight(first + i));
+      return;
+    }
+    k_.slope_elements(op_.dx + at, dy_ + at, op_.x + at, to - from, slope_of<T>(s, f, 1),
+                      op_.weight ? op_.weight + first + from : nullptr, stores_);
+  }
+
+  void drain(double* sums, T* lanes, size_t from, size_t to) const {
+    if (!parameters_) return;
+    k_.drain(sums + from, lanes + from, to - from);
+    k_.drain(sums + g_.channels + from, lanes + g_.channels + from, to - from);
+  }
+
+  // ---- rows that a kernel takes whole: threads share the rows, in parts with sums of their own ----
+
+  Status whole_rows(const parallel::Team& team) const {
+    const size_t wanted = at_least(ceil_div(g_.batch, kParts), ceil_div(kPartElements, at_least(1, g_.channels)));
+    const size_t rows = ceil_div(wanted, kChunk) * kChunk, count = ceil_div(g_.batch, rows), n = 2 * g_.channels;
+    const Scratch<double> parts(parameters_ ? count * n : 0);
+    const Scratch<T> lanes(parameters_ ? team.size() * n : 0);
+    if (!parts.ok() || !lanes.ok()) return Status::kOutOfMemory;
+    for (size_t i = 0; parameters_ && i < team.size() * n; i++) lanes.get()[i] = 0;
+    team.for_each(count, 1, [&](size_t from, size_t to, size_t worker) {
+      for (size_t part = from; part < to; part++) {
+        double* sums = parts.get() + part * n;
+        for (size_t i = 0; parameters_ && i < n; i++) sums[i] = 0;
+        const size_t end = at_most(g_.batch, (part + 1) * rows);
+        for (size_t row = part * rows; row < end; row += kChunk) {
+          chunk(row, at_most(end, row + kChunk), sums, lanes.get() + worker * n);
+        }
+      }
+    });
+    if (parameters_) this->add_parts(parts.get(), count);
+    return Status::kOk;
+  }
+
+  // All groups of rows [from, to) of the batch.
+  void chunk(size_t from, size_t to, double* sums, T* lanes) const {
+    for (size_t i = from * g_.groups; op_.gated && i < to * g_.groups; i++) gate(i, 0, g_.inner);
+    for (size_t group = 0; group < g_.groups; group++) {
+      for (size_t b = from; b < to; b++) {
+        if (!op_.constant) b += rows(b, to, group, sums, lanes);
+        if (b < to) row(b * g_.groups + group, sums, lanes);
+      }
+    }
+  }
+  // As many of one group's rows as a kernel can do.
+  size_t rows(size_t from, size_t to, size_t group, double* sums, T* lanes) const {
+    const size_t s = from * g_.groups + group, at = g_.begin(s), first = group * g_.inner;
+    double *dy = parameters_ ? sums + first : nullptr, *dy_xhat = parameters_ ? dy + g_.channels : nullptr;
+    return k_.backward_rows(op_.dx ? op_.dx + at : nullptr, dy_ + at, op_.x + at, {to - from, g_.inner, g_.stride()},
+                            op_.about, weights(group), op_.saved + s, g_.groups, dy, dy_xhat, lanes, stores_);
+  }
+  // Any row.
+  void row(size_t index, double* sums, T* lanes) const {
+    const size_t first = index % g_.groups * g_.inner;
+    const GradSums h = row_sums(index, 0, g_.inner, lanes, sums);
+    drain(sums, lanes, first, first + g_.inner);
+    if (op_.dx) slope(index, 0, g_.inner, this->line(op_.saved[index], h));
+  }
+
+  // ---- longer rows: threads share their blocks; some rows at a time, which stay in L3 between sums and dx ----
+
+  Status long_rows(const parallel::Team& team) const {
+    const size_t blocks = blocks_.count(), n = 2 * g_.channels;
+    const size_t rows_in_cache = cpu::caches().l3 / 2 / (2 * sizeof(S) * g_.inner);
+    size_t together = kLongTogether;  // a part of kChain: parameter gradients are emptied into double between rows
+    while (together > 1 && together > rows_in_cache) together /= 2;
+    const Scratch<double> sums(parameters_ ? n : 0);
+    const Scratch<T> lanes(parameters_ ? n : 0);
+    const Scratch<GradSums> partial(together * blocks);
+    if (!sums.ok() || !lanes.ok() || !partial.ok()) return Status::kOutOfMemory;
+    for (size_t i = 0; parameters_ && i < n; i++) sums.get()[i] = lanes.get()[i] = 0;
+
+    const size_t block_bytes = kBlock * 3 * sizeof(S);
+    for (size_t group = 0; group < g_.groups; group++) {
+      for (size_t b = 0; b < g_.batch; b += together) {
+        const size_t rows = at_most(together, g_.batch - b);
+        const auto index = [&](size_t row) { return (b + row) * g_.groups + group; };
+        const bool last = b + rows == g_.batch || (b + rows) % kLongChain == 0;
+        team.for_each(blocks, team.grain(blocks, rows * block_bytes), [&](size_t from, size_t to, size_t) {
+          for (size_t i = from; i < to; i++) {
+            const size_t start = blocks_[i].offset, end = start + blocks_[i].n;
+            for (size_t row = 0; row < rows; row++) {
+              if (op_.gated) gate(index(row), start, end);
+              if (!sums_wanted_) continue;
+              partial.get()[row * blocks + i] = row_sums(index(row), start, end, lanes.get(), sums.get());
+            }
+            if (last) drain(sums.get(), lanes.get(), group * g_.inner + start, group * g_.inner + end);
+          }
+        });
+        if (!op_.dx) continue;
+        team.for_each(rows * blocks, team.grain(rows * blocks, block_bytes), [&](size_t from, size_t to, size_t) {
+          Line f = {0, 0, 0};
+          for (size_t i = from; i < to; i++) {
+            const size_t row = i / blocks, start = blocks_[i % blocks].offset;
+            if (i == from || i % blocks == 0) f = line_of_parts(index(row), partial.get() + row * blocks);
+            slope(index(row), start, start + blocks_[i % blocks].n, f);
+          }
+        });
+      }
+    }
+    if (parameters_) this->add_parts(sums.get(), 1);
+    return Status::kOk;
+  }
+  static constexpr size_t kLongChain = 24;
+
+  Line line_of_parts(size_t index, const GradSums* parts) const {
+    GradSums h = {0, 0};
+    for (size_t i = 0; sums_wanted_ && i < blocks_.count(); i++) {
+      h.dy += parts[i].dy;
+      h.dy_xhat += parts[i].dy_xhat;
+    }
+    return this->line(op_.saved[index], h);
+  }
+
+  const Blocks blocks_;
+  const bool parameters_;
+  Stores stores_ = Stores::kCached;
+};
+
+}  // namespace
+
+template <class S>
+Status normalize_elements(const Kernels<S>& k, const Normalize<S>& op) {
+  return ElementsForward<S>(k, op).run();
+}
+template <class S>
+Status backward_elements(const Kernels<S>& k, const Backward<S>& op) {
+  return ElementsBackward<S>(k, op).run();
+}
+SIMDNORM_KIND(elements)
+
+}  // namespace simdnorm
