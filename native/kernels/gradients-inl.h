@@ -12,7 +12,7 @@ SIMDNORM_KERNEL GradSums grad_sums(const S* dy, const S* x, size_t stride, size_
                                    Value<S> scale) {
   using T = Value<S>;
   const Vec<T> c(center), r(scale);
-  const Sums s = sum_along<T>(stride, pieces, n, [&](size_t i, auto lanes) {
+  const Sums s = sum_along<T>(dy, stride, pieces, n, [&](ptrdiff_t i, auto lanes) {
     const Vec<T> g = load(dy + i, lanes);
     return Terms<T>{g, g * keep((load(x + i, lanes) - c) * r, lanes)};
   });
@@ -31,7 +31,7 @@ inline GradSums sums_of_row(const S* dy, const S* x, size_t n, Affine<Value<S>> 
   const Vec<T> center(f.center), scale(f.scale), shift(f.shift);
   const auto with = [&](auto h) {
     const auto terms = [&](auto keep_sums) {
-      const Sums s = sum_along<T>(0, 1, n, [&](size_t i, auto lanes) {
+      const Sums s = sum_along<T>(dy, 0, 1, n, [&](ptrdiff_t i, auto lanes) {
         const Vec<T> g = load(dy + i, lanes);
         const Vec<T> x_hat = keep((load(x + i, lanes) - center) * scale + shift, lanes);
         keep_sums(i, g, x_hat, lanes);
@@ -40,14 +40,14 @@ inline GradSums sums_of_row(const S* dy, const S* x, size_t n, Affine<Value<S>> 
       });
       return GradSums{s.a, s.b};
     };
-    if (!sum_dy) return terms([](size_t, Vec<T>, Vec<T>, auto) {});
-    return terms([&](size_t i, Vec<T> g, Vec<T> x_hat, auto lanes) {
+    if (!sum_dy) return terms([](ptrdiff_t, Vec<T>, Vec<T>, auto) {});
+    return terms([&](ptrdiff_t i, Vec<T> g, Vec<T> x_hat, auto lanes) {
       add_to(sum_dy + i, g, lanes);
       add_to(sum_dy_xhat + i, g * x_hat, lanes);
     });
   };
-  if (weight) return with([&](size_t i, Vec<T> g, auto lanes) { return g * load(weight + i, lanes); });
-  return with([](size_t, Vec<T> g, auto) { return g; });
+  if (weight) return with([&](ptrdiff_t i, Vec<T> g, auto lanes) { return g * load(weight + i, lanes); });
+  return with([](ptrdiff_t, Vec<T> g, auto) { return g; });
 }
 
 template <class S>
@@ -71,7 +71,7 @@ SIMDNORM_KERNEL void drain(double* into, T* from, size_t n) {
 template <class S>
 SIMDNORM_KERNEL GradSums grad_sums_row(const S* dy, const S* x, size_t cols, AffineColumns<Value<S>> f) {
   using T = Value<S>;
-  const Sums s = sum_along<T>(0, 1, cols, [&](size_t j, auto lanes) {
+  const Sums s = sum_along<T>(dy, 0, 1, cols, [&](ptrdiff_t j, auto lanes) {
     const Vec<T> g = load(dy + j, lanes);
     const Vec<T> x_hat = (load(x + j, lanes) - load(f.center + j, lanes)) * load(f.scale + j, lanes);
     return Terms<T>{g, g * (x_hat + load(f.shift + j, lanes))};

@@ -19,37 +19,38 @@ namespace simdnorm {
 namespace SIMDNORM_ISA {
 namespace {
 
-// Every lane, or the first n of them with zeros behind.
+// Every lane, or some of them with zeros around.
 struct All {};
-struct First {
-  size_t n;
+struct Some {
+  size_t from, to;
 };
+inline Some first_lanes(size_t n) { return {0, n}; }
 
 template <class S>
 inline Vec<Value<S>> load(const S* p, All) {
   return Vec<Value<S>>::load(p);
 }
 template <class S>
-inline Vec<Value<S>> load(const S* p, First first) {
-  return Vec<Value<S>>::load_first(p, first.n);
+inline Vec<Value<S>> load(const S* p, Some some) {
+  return Vec<Value<S>>::load_some(p, some.from, some.to);
 }
 template <class T>
 inline Vec<T> keep(Vec<T> v, All) {
   return v;
 }
 template <class T>
-inline Vec<T> keep(Vec<T> v, First first) {
-  return v.keep_first(first.n);
+inline Vec<T> keep(Vec<T> v, Some some) {
+  return v.keep_some(some.from, some.to);
 }
 inline uint32_t bits(All) { return 0xffff; }
-inline uint32_t bits(First first) { return (1u << first.n) - 1; }
+inline uint32_t bits(Some some) { return (1u << some.to) - (1u << some.from); }
 template <class S>
 inline void store(S* p, Vec<Value<S>> v, All) {
   v.store(p);
 }
 template <class S>
-inline void store(S* p, Vec<Value<S>> v, First first) {
-  v.store_first(p, first.n);
+inline void store(S* p, Vec<Value<S>> v, Some some) {
+  v.store_some(p, some.from, some.to);
 }
 
 // Sums and quotients taken in double, rounded once to the type computed with, and again to 16 bits where it is stored
@@ -84,16 +85,12 @@ template <class Body>
 inline void for_each_vector(size_t n, Body body) {
   size_t i = 0;
   for (; i + kLanes <= n; i += kLanes) body(i, All{});
-  if (i < n) body(i, First{n - i});
+  if (i < n) body(i, first_lanes(n - i));
 }
 
 inline size_t least(size_t a, size_t b) { return a < b ? a : b; }
-
-#ifndef AHEAD
-#define AHEAD 2048
-#endif
-template <class S>
-inline void ahead(const S* p) { __builtin_prefetch(reinterpret_cast<const char*>(p) + AHEAD); }
+// Up to whole vectors.
+inline size_t whole(size_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
 // ---- maps ----
 
@@ -110,17 +107,17 @@ inline size_t to_line(const S* p) {
 template <class S, class F>
 inline void map(S* y, size_t n, Stores stores, F value) {
   size_t i = 0;
-  if (n >= kAligned && (i = to_line(y)) > 0) store(y, value(0, First{i}), First{i});
+  if (n >= kAligned && (i = to_line(y)) > 0) store(y, value(0, first_lanes(i)), first_lanes(i));
   if (stores == Stores::kStreamed && n >= kAligned) {
     for (; i + kLanes <= n; i += kLanes) value(i, All{}).stream(y + i);
-    if (i < n) store(y + i, value(i, First{n - i}), First{n - i});
+    if (i < n) store(y + i, value(i, first_lanes(n - i)), first_lanes(n - i));
   } else if (n >= kLanes) {
     // The last vector overlaps the one before it, which costs less than a part of one; taken before that is stored.
     const auto last = value(n - kLanes, All{});
     for (; i + kLanes <= n; i += kLanes) store(y + i, value(i, All{}), All{});
     if (i < n) store(y + n - kLanes, last, All{});
   } else {
-    store(y, value(0, First{n}), First{n});
+    store(y, value(0, first_lanes(n)), first_lanes(n));
   }
 }
 
@@ -135,7 +132,7 @@ inline void map_columns(S* y, Periodic at, Stores stores, F value) {
   };
   const auto some = [&](size_t n) {
     if (n == 0) return;
-    store(y + i, value(i, j, First{n}), First{n});
+    store(y + i, value(i, j, first_lanes(n)), first_lanes(n));
     step(n);
   };
   if (at.n >= kAligned) some(to_line(y));
@@ -206,38 +203,75 @@ class Chains<double> {
   Vec<double> a_, b_;
 };
 
-// Along the data: terms(i, lanes) summed over `pieces` stretches of n elements.
+// ---- along the data ----
+
+// Terms from i on of one window, which is as long as the chains are: whole vectors in pairs, then the rest.
 template <class A, class F>
-inline Sums sum_along(size_t stride, size_t pieces, size_t n, F terms) {
+inline void add_pairs(Chains<A>& chains, ptrdiff_t i, ptrdiff_t end, F terms) {
+  constexpr ptrdiff_t kStep = kLanes;
+  for (; i + 2 * kStep <= end; i += 2 * kStep) {
+    chains.even(terms(i, All{}));
+    chains.odd(terms(i + kStep, All{}));
+  }
+  if (i + kStep <= end) {
+    chains.even(terms(i, All{}));
+    i += kStep;
+    if (i < end) chains.odd(terms(i, first_lanes(static_cast<size_t>(end - i))));
+  } else if (i < end) {
+    chains.even(terms(i, first_lanes(static_cast<size_t>(end - i))));
+  }
+}
+
+// Elements behind a chain of every lane.
+template <class A>
+constexpr size_t kWindow = 2 * Chains<A>::kChain * kLanes;
+
+// terms(i, lanes) summed over n elements from p on, by loads that do not cross a line: memory that comes from beyond
+// the caches is read by half as fast otherwise. Where p is not at a line's begin, the first vector has only lanes from
+// `off` on, and all elements are that many lanes further, round and round. That changes no bit: a lane's elements stay
+// the same, in the same order; what was added to the even chain may be in the odd one, but for all of a lane's; and the
+// tree over the lanes is the same one, turned.
+template <class A, class S, class F>
+inline Sums sum_stretch(const S* p, size_t n, F terms) {
   Chains<A> chains;
   Terms<double> total;
-  constexpr size_t kChain = Chains<A>::kChain;
-  size_t left = kChain;
-  for (size_t piece = 0; piece < pieces; piece++) {
-    size_t i = piece * stride;
-    const size_t end = i + n;
-    while (end - i >= 2 * kLanes) {
-      size_t steps = least((end - i) / (2 * kLanes), left);
-      left -= steps;
-      for (; steps > 0; steps--, i += 2 * kLanes) {
-        chains.even(terms(i, All{}));
-        chains.odd(terms(i + kLanes, All{}));
-      }
-      if (left == 0) {
-        chains.empty(total);
-        left = kChain;
-      }
-    }
-    if (i == end) continue;
-    if (end - i >= kLanes) {
-      chains.even(terms(i, All{}));
+  const size_t off = reinterpret_cast<uintptr_t>(p) / sizeof(S) % kLanes;
+  for (size_t begin = 0; begin < n; begin += kWindow<A>) {
+    const size_t end = least(n, begin + kWindow<A>);
+    ptrdiff_t i = static_cast<ptrdiff_t>(begin);
+    if (off > 0) {
+      i -= static_cast<ptrdiff_t>(off);
+      chains.odd(terms(i, Some{off, least(kLanes, off + end - begin)}));
       i += kLanes;
     }
-    if (i < end) chains.odd(terms(i, First{end - i}));
-    if (--left == 0) {
-      chains.empty(total);
-      left = kChain;
+    add_pairs(chains, i, static_cast<ptrdiff_t>(end), terms);
+    chains.empty(total);
+  }
+  return {sum(total.a), sum(total.b)};
+}
+
+// terms(i, lanes) summed over `pieces` stretches of n elements; p is where the data begin.
+template <class A, class S, class F>
+inline Sums sum_along(const S* p, size_t stride, size_t pieces, size_t n, F terms) {
+  Sums all = {0, 0};
+  if (n >= kWindow<A>) {
+    for (size_t piece = 0; piece < pieces; piece++) {
+      const size_t at = piece * stride;
+      const Sums s = sum_stretch<A>(p + at, n, [&](ptrdiff_t i, auto lanes) {
+        return terms(i + static_cast<ptrdiff_t>(at), lanes);
+      });
+      all = {all.a + s.a, all.b + s.b};
     }
+    return all;
+  }
+  // Of short ones as many as fill the chains.
+  Chains<A> chains;
+  Terms<double> total;
+  const size_t together = kWindow<A> / whole(n);
+  for (size_t piece = 0; piece < pieces; piece++) {
+    const ptrdiff_t at = static_cast<ptrdiff_t>(piece * stride);
+    add_pairs(chains, at, at + static_cast<ptrdiff_t>(n), terms);
+    if ((piece + 1) % together == 0) chains.empty(total);
   }
   chains.empty(total);
   return {sum(total.a), sum(total.b)};

@@ -30,7 +30,7 @@ inline bool shift_holds(Sums s, double n) { return s.a * s.a <= s.b * (n * 0.25)
 template <class A, class S>
 inline Sums deviations(const S* x, size_t stride, size_t pieces, size_t n, A shift) {
   const Vec<A> center(shift);
-  return sum_along<A>(stride, pieces, n, [&](size_t i, auto lanes) {
+  return sum_along<A>(x, stride, pieces, n, [&](ptrdiff_t i, auto lanes) {
     const Vec<A> d = keep(Loader<A>::at(x + i, lanes) - center, lanes);
     return Terms<A>{d, d * d};
   });
@@ -68,12 +68,12 @@ template <class S>
 inline Moments moments_of_few(const S* x, size_t n, About origin) {
   using T = Value<S>;
   const size_t head = least(n, kLanes), tail = n - head;
-  const Vec<double> a = widen(Vec<T>::load_first(x, head));
-  const Vec<double> b = tail > 0 ? widen(Vec<T>::load_first(x + kLanes, tail)) : Vec<double>();
+  const Vec<double> a = widen(Vec<T>::load_some(x, 0, head));
+  const Vec<double> b = tail > 0 ? widen(Vec<T>::load_some(x + kLanes, 0, tail)) : Vec<double>();
   const double count = static_cast<double>(n), first = static_cast<double>(value_of(x[0]));
   const auto distances = [&](double from) {
     const Vec<double> center(from);
-    return Terms<double>{(a - center).keep_first(head), tail > 0 ? (b - center).keep_first(tail) : Vec<double>()};
+    return Terms<double>{(a - center).keep_some(0, head), tail > 0 ? (b - center).keep_some(0, tail) : Vec<double>()};
   };
   if (origin == About::kZero) return {count, 0, 0, sum(a * a + b * b), 0};
   Terms<double> d = distances(first);

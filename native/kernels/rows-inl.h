@@ -95,7 +95,7 @@ template <class Body>
 inline void each_part(size_t n, Body body) {
   size_t at = 0;
   for (; at + kLanes < n; at += kLanes) body(at, All{});
-  body(at, First{n - at});
+  body(at, first_lanes(n - at));
 }
 
 // term(row, at, lanes) gives a pair of terms; their sums over each row, a lane for each.

@@ -8,9 +8,9 @@
 //   Type, kLanes                    a vector type on which + - * / work lane by lane (gcc, clang)
 //   load(p) store(p, v) fill(s)     unaligned
 //   stream(p, v)                    past the caches where the ISA can, p aligned to a line; end_of_streams() orders it
-//   load_first(p, n)                lanes 0..n-1, the others 0; touches nothing beyond p[n-1]; 0 < n < kLanes
-//   store_first(p, n, v)            lanes 0..n-1 only
-//   keep_first(v, n)                lanes 0..n-1 of v, the others 0
+//   load_some(p, from, to)          lanes from..to-1, the others 0; touches nothing else; some, and not all of kLanes
+//   store_some(p, from, to, v)      those lanes only
+//   keep_some(v, from, to)          those lanes of v, the others 0
 //   at_least(v, limit)              limit where v < limit, else v: NaN stays, and so does -0 above 0
 //   keep_open(v, gate)              0 where gate <= 0, else v, also where gate is NaN
 // and, for Reg<float>,
@@ -64,47 +64,53 @@ struct Vec {
   void stream(S* p) const {
     store(p);
   }
-  // Lanes 0..n-1 from memory, the others 0; 0 < n <= kLanes.
-  static Vec load_first(const T* p, size_t n) {
-    Vec v;
-    for (size_t i = 0; i < kRegs && n > i * R::kLanes; i++) {
-      const size_t left = n - i * R::kLanes;
-      const T* at = p + i * R::kLanes;
-      v.r[i] = left >= R::kLanes ? R::load(at) : R::load_first(at, left);
+  // f(i, from, to) for each register i with one of the lanes from..to-1, counted from its own first.
+  template <class F>
+  static void each_register(size_t from, size_t to, F f) {
+    for (size_t i = 0; i < kRegs; i++) {
+      const size_t first = i * R::kLanes;
+      if (to <= first || from >= first + R::kLanes) continue;
+      f(i, from > first ? from - first : 0, to - first < R::kLanes ? to - first : R::kLanes);
     }
+  }
+  // Lanes from..to-1, the others 0: at least one.
+  static Vec load_some(const T* p, size_t from, size_t to) {
+    Vec v;
+    each_register(from, to, [&](size_t i, size_t a, size_t b) {
+      const T* at = p + i * R::kLanes;
+      v.r[i] = a == 0 && b == R::kLanes ? R::load(at) : R::load_some(at, a, b);
+    });
     return v;
   }
   // 16-bit storage goes through a buffer, as only AVX-512 has masks for it, and out of line, to keep the kernels small.
   template <class S>
-  __attribute__((noinline)) static Vec load_first(const S* p, size_t n) {
+  __attribute__((noinline)) static Vec load_some(const S* p, size_t from, size_t to) {
     S all[kLanes] = {};
-    for (size_t i = 0; i < n; i++) all[i] = p[i];
+    for (size_t i = from; i < to; i++) all[i] = p[i];
     return load(all);
   }
-  Vec keep_first(size_t n) const {
+  Vec keep_some(size_t from, size_t to) const {
     Vec v;
-    for (size_t i = 0; i < kRegs && n > i * R::kLanes; i++) {
-      const size_t left = n - i * R::kLanes;
-      v.r[i] = left >= R::kLanes ? r[i] : R::keep_first(r[i], left);
-    }
+    each_register(from, to, [&](size_t i, size_t a, size_t b) {
+      v.r[i] = a == 0 && b == R::kLanes ? r[i] : R::keep_some(r[i], a, b);
+    });
     return v;
   }
-  void store_first(T* p, size_t n) const {
-    for (size_t i = 0; i < kRegs && n > i * R::kLanes; i++) {
-      const size_t left = n - i * R::kLanes;
+  void store_some(T* p, size_t from, size_t to) const {
+    each_register(from, to, [&](size_t i, size_t a, size_t b) {
       T* at = p + i * R::kLanes;
-      if (left >= R::kLanes) {
+      if (a == 0 && b == R::kLanes) {
         R::store(at, r[i]);
       } else {
-        R::store_first(at, left, r[i]);
+        R::store_some(at, a, b, r[i]);
       }
-    }
+    });
   }
   template <class S>
-  __attribute__((noinline)) void store_first(S* p, size_t n) const {
+  __attribute__((noinline)) void store_some(S* p, size_t from, size_t to) const {
     S all[kLanes];
     store(all);
-    for (size_t i = 0; i < n; i++) p[i] = all[i];
+    for (size_t i = from; i < to; i++) p[i] = all[i];
   }
 
   friend Vec operator+(Vec a, Vec b) {

@@ -23,12 +23,13 @@ struct Reg<float> {
   static void store(float* p, Type v) { _mm256_storeu_ps(p, v); }
   static void stream(float* p, Type v) { _mm256_stream_ps(p, v); }
   static Type fill(float s) { return _mm256_set1_ps(s); }
-  static __m256i first(size_t n) {
+  static __m256i below(size_t n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
-  static Type load_first(const float* p, size_t n) { return _mm256_maskload_ps(p, first(n)); }
-  static void store_first(float* p, size_t n, Type v) { _mm256_maskstore_ps(p, first(n), v); }
-  static Type keep_first(Type v, size_t n) { return _mm256_and_ps(v, _mm256_castsi256_ps(first(n))); }
+  static __m256i mask(size_t from, size_t to) { return _mm256_andnot_si256(below(from), below(to)); }
+  static Type load_some(const float* p, size_t from, size_t to) { return _mm256_maskload_ps(p, mask(from, to)); }
+  static void store_some(float* p, size_t from, size_t to, Type v) { _mm256_maskstore_ps(p, mask(from, to), v); }
+  static Type keep_some(Type v, size_t from, size_t to) { return _mm256_and_ps(v, _mm256_castsi256_ps(mask(from, to))); }
   static Type at_least(Type v, Type limit) { return _mm256_max_ps(limit, v); }
   static Type keep_open(Type v, Type gate) { return _mm256_and_ps(v, _mm256_cmp_ps(gate, fill(0), _CMP_NLE_UQ)); }
   static Type sums(const Type* v) {
@@ -70,12 +71,13 @@ struct Reg<double> {
   static void store(double* p, Type v) { _mm256_storeu_pd(p, v); }
   static void stream(double* p, Type v) { _mm256_stream_pd(p, v); }
   static Type fill(double s) { return _mm256_set1_pd(s); }
-  static __m256i first(size_t n) {
+  static __m256i below(size_t n) {
     return _mm256_cmpgt_epi64(_mm256_set1_epi64x(static_cast<long long>(n)), _mm256_setr_epi64x(0, 1, 2, 3));
   }
-  static Type load_first(const double* p, size_t n) { return _mm256_maskload_pd(p, first(n)); }
-  static void store_first(double* p, size_t n, Type v) { _mm256_maskstore_pd(p, first(n), v); }
-  static Type keep_first(Type v, size_t n) { return _mm256_and_pd(v, _mm256_castsi256_pd(first(n))); }
+  static __m256i mask(size_t from, size_t to) { return _mm256_andnot_si256(below(from), below(to)); }
+  static Type load_some(const double* p, size_t from, size_t to) { return _mm256_maskload_pd(p, mask(from, to)); }
+  static void store_some(double* p, size_t from, size_t to, Type v) { _mm256_maskstore_pd(p, mask(from, to), v); }
+  static Type keep_some(Type v, size_t from, size_t to) { return _mm256_and_pd(v, _mm256_castsi256_pd(mask(from, to))); }
   static double sum(Type v) {
     const __m128d two = _mm256_castpd256_pd128(v) + _mm256_extractf128_pd(v, 1);
     return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));

@@ -23,10 +23,10 @@ struct Reg<float> {
   static void store(float* p, Type v) { _mm512_storeu_ps(p, v); }
   static void stream(float* p, Type v) { _mm512_stream_ps(p, v); }
   static Type fill(float s) { return _mm512_set1_ps(s); }
-  static __mmask16 first(size_t n) { return static_cast<__mmask16>((1u << n) - 1); }
-  static Type load_first(const float* p, size_t n) { return _mm512_maskz_loadu_ps(first(n), p); }
-  static void store_first(float* p, size_t n, Type v) { _mm512_mask_storeu_ps(p, first(n), v); }
-  static Type keep_first(Type v, size_t n) { return _mm512_maskz_mov_ps(first(n), v); }
+  static __mmask16 mask(size_t from, size_t to) { return static_cast<__mmask16>((1u << to) - (1u << from)); }
+  static Type load_some(const float* p, size_t from, size_t to) { return _mm512_maskz_loadu_ps(mask(from, to), p); }
+  static void store_some(float* p, size_t from, size_t to, Type v) { _mm512_mask_storeu_ps(p, mask(from, to), v); }
+  static Type keep_some(Type v, size_t from, size_t to) { return _mm512_maskz_mov_ps(mask(from, to), v); }
   static Type at_least(Type v, Type limit) { return _mm512_max_ps(limit, v); }
   static Type keep_open(Type v, Type gate) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(gate, fill(0), _CMP_NLE_UQ), v);
@@ -76,10 +76,10 @@ struct Reg<double> {
   static void store(double* p, Type v) { _mm512_storeu_pd(p, v); }
   static void stream(double* p, Type v) { _mm512_stream_pd(p, v); }
   static Type fill(double s) { return _mm512_set1_pd(s); }
-  static __mmask8 first(size_t n) { return static_cast<__mmask8>((1u << n) - 1); }
-  static Type load_first(const double* p, size_t n) { return _mm512_maskz_loadu_pd(first(n), p); }
-  static void store_first(double* p, size_t n, Type v) { _mm512_mask_storeu_pd(p, first(n), v); }
-  static Type keep_first(Type v, size_t n) { return _mm512_maskz_mov_pd(first(n), v); }
+  static __mmask8 mask(size_t from, size_t to) { return static_cast<__mmask8>((1u << to) - (1u << from)); }
+  static Type load_some(const double* p, size_t from, size_t to) { return _mm512_maskz_loadu_pd(mask(from, to), p); }
+  static void store_some(double* p, size_t from, size_t to, Type v) { _mm512_mask_storeu_pd(p, mask(from, to), v); }
+  static Type keep_some(Type v, size_t from, size_t to) { return _mm512_maskz_mov_pd(mask(from, to), v); }
   static double sum(Type v) {
     const __m256d four = _mm512_castpd512_pd256(v) + _mm512_extractf64x4_pd(v, 1);
     const __m128d two = _mm256_castpd256_pd128(four) + _mm256_extractf128_pd(four, 1);

@@ -23,21 +23,21 @@ struct Reg<float> {
   static void store(float* p, Type v) { vst1q_f32(p, v); }
   static void stream(float* p, Type v) { store(p, v); }
   static Type fill(float s) { return vdupq_n_f32(s); }
-  static Type load_first(const float* p, size_t n) {
-    Type v = vld1q_lane_f32(p, fill(0), 0);
-    if (n > 1) v = vld1q_lane_f32(p + 1, v, 1);
-    if (n > 2) v = vld1q_lane_f32(p + 2, v, 2);
-    return v;
+  static Type load_some(const float* p, size_t from, size_t to) {
+    float all[kLanes] = {};
+    for (size_t i = from; i < to; i++) all[i] = p[i];
+    return load(all);
   }
-  static void store_first(float* p, size_t n, Type v) {
-    vst1q_lane_f32(p, v, 0);
-    if (n > 1) vst1q_lane_f32(p + 1, v, 1);
-    if (n > 2) vst1q_lane_f32(p + 2, v, 2);
+  static void store_some(float* p, size_t from, size_t to, Type v) {
+    float all[kLanes];
+    store(all, v);
+    for (size_t i = from; i < to; i++) p[i] = all[i];
   }
-  static Type keep_first(Type v, size_t n) {
-    if (n < 2) v = vsetq_lane_f32(0, v, 1);
-    if (n < 3) v = vsetq_lane_f32(0, v, 2);
-    return vsetq_lane_f32(0, v, 3);
+  static Type keep_some(Type v, size_t from, size_t to) {
+    const int32x4_t lane = {0, 1, 2, 3};
+    const uint32x4_t kept = vandq_u32(vcgeq_s32(lane, vdupq_n_s32(static_cast<int32_t>(from))),
+                                      vcltq_s32(lane, vdupq_n_s32(static_cast<int32_t>(to))));
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), kept));
   }
   static Type at_least(Type v, Type limit) { return vbslq_f32(vcltq_f32(v, limit), limit, v); }
   static Type keep_open(Type v, Type gate) {
@@ -70,9 +70,19 @@ struct Reg<double> {
   static void store(double* p, Type v) { vst1q_f64(p, v); }
   static void stream(double* p, Type v) { store(p, v); }
   static Type fill(double s) { return vdupq_n_f64(s); }
-  static Type load_first(const double* p, size_t) { return vld1q_lane_f64(p, fill(0), 0); }
-  static void store_first(double* p, size_t, Type v) { vst1q_lane_f64(p, v, 0); }
-  static Type keep_first(Type v, size_t) { return vsetq_lane_f64(0, v, 1); }
+  static Type load_some(const double* p, size_t from, size_t) {
+    return from == 0 ? vld1q_lane_f64(p, fill(0), 0) : vld1q_lane_f64(p + 1, fill(0), 1);
+  }
+  static void store_some(double* p, size_t from, size_t, Type v) {
+    if (from == 0) {
+      vst1q_lane_f64(p, v, 0);
+    } else {
+      vst1q_lane_f64(p + 1, v, 1);
+    }
+  }
+  static Type keep_some(Type v, size_t from, size_t) {
+    return from == 0 ? vsetq_lane_f64(0, v, 1) : vsetq_lane_f64(0, v, 0);
+  }
   static double sum(Type v) { return vgetq_lane_f64(v, 0) + vgetq_lane_f64(v, 1); }
   static Type at_least(Type v, Type limit) { return vbslq_f64(vcltq_f64(v, limit), limit, v); }
   static Type keep_open(Type v, Type gate) {

@@ -28,16 +28,16 @@ struct Generic {
     for (size_t i = 0; i < N; i++) v[i] = s;
     return v;
   }
-  static Type load_first(const T* p, size_t n) {
+  static Type load_some(const T* p, size_t from, size_t to) {
     Type v = fill(0);
-    for (size_t i = 0; i < n; i++) v[i] = p[i];
+    for (size_t i = from; i < to; i++) v[i] = p[i];
     return v;
   }
-  static void store_first(T* p, size_t n, Type v) {
-    for (size_t i = 0; i < n; i++) p[i] = v[i];
+  static void store_some(T* p, size_t from, size_t to, Type v) {
+    for (size_t i = from; i < to; i++) p[i] = v[i];
   }
-  static Type keep_first(Type v, size_t n) {
-    for (size_t i = n; i < N; i++) v[i] = 0;
+  static Type keep_some(Type v, size_t from, size_t to) {
+    for (size_t i = 0; i < N; i++) v[i] = i >= from && i < to ? v[i] : 0;
     return v;
   }
   static Type at_least(Type v, Type limit) { return v < limit ? limit : v; }
