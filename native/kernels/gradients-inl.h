@@ -40,11 +40,16 @@ inline GradSums sums_of_row(const S* dy, const S* x, size_t n, Affine<Value<S>> 
       });
       return GradSums{s.a, s.b};
     };
-    if (!sum_dy) return terms([](ptrdiff_t, Vec<T>, Vec<T>, auto) {});
-    return terms([&](ptrdiff_t i, Vec<T> g, Vec<T> x_hat, auto lanes) {
-      add_to(sum_dy + i, g, lanes);
-      add_to(sum_dy_xhat + i, g * x_hat, lanes);
-    });
+    if (sum_dy && sum_dy_xhat) {
+      return terms([&](ptrdiff_t i, Vec<T> g, Vec<T> x_hat, auto lanes) {
+        add_to(sum_dy + i, g, lanes);
+        add_to(sum_dy_xhat + i, g * x_hat, lanes);
+      });
+    }
+    if (sum_dy) return terms([&](ptrdiff_t i, Vec<T> g, Vec<T>, auto lanes) { add_to(sum_dy + i, g, lanes); });
+    if (!sum_dy_xhat) return terms([](ptrdiff_t, Vec<T>, Vec<T>, auto) {});
+    return terms(
+        [&](ptrdiff_t i, Vec<T> g, Vec<T> x_hat, auto lanes) { add_to(sum_dy_xhat + i, g * x_hat, lanes); });
   };
   if (weight) return with([&](ptrdiff_t i, Vec<T> g, auto lanes) { return g * load(weight + i, lanes); });
   return with([](ptrdiff_t, Vec<T> g, auto) { return g; });
@@ -58,6 +63,7 @@ SIMDNORM_KERNEL GradSums grad_elements(const S* dy, const S* x, size_t n, Affine
 
 template <class T>
 inline void drain_into(double* into, T* from, size_t n) {
+  if (!into) return;
   for_each_vector(n, [&](size_t i, auto lanes) {
     add_to(into + i, widen(load(from + i, lanes)), lanes);
     store(from + i, Vec<T>(), lanes);
@@ -125,12 +131,10 @@ SIMDNORM_KERNEL void slope_runs(S* dx, const S* dy, const S* x, size_t n, size_t
 
 template <class S>
 inline void slope_of_row(S* dx, const S* dy, const S* x, size_t n, Slope<Value<S>> f, const Value<S>* weight,
-                         Stores stores, size_t next = 0) {
+                         Stores stores) {
   using T = Value<S>;
   const Vec<T> center(f.center), a(f.dy_factor), b(f.x_factor), c(f.constant);
-  const auto line = [&](size_t i, Vec<T> h, auto lanes) {
-    if (PFN) { __builtin_prefetch(dy + i + next); __builtin_prefetch(x + i + next); }
-    return h * a + (load(x + i, lanes) - center) * b + c; };
+  const auto line = [&](size_t i, Vec<T> h, auto lanes) { return h * a + (load(x + i, lanes) - center) * b + c; };
   if (weight) {
     map(dx, n, stores,
         [&](size_t i, auto lanes) { return line(i, load(dy + i, lanes) * load(weight + i, lanes), lanes); });

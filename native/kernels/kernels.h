@@ -40,6 +40,14 @@ struct Rows {
   size_t count, n, stride;
 };
 
+// Where dy and dy * xHat of each element of a row are added up, over rows: by way of `lanes`, which are zeros before and
+// after. Each pair may be null.
+template <class T>
+struct ParameterSums {
+  double *dy, *dy_xhat;
+  T *lanes_dy, *lanes_dy_xhat;
+};
+
 // What else y takes in one pass: y = relu(y + add), each where wanted.
 template <class S>
 struct Finish {
@@ -97,18 +105,16 @@ struct Kernels {
   GradSums (*grad_sums)(const S* dy, const S* x, size_t stride, size_t pieces, size_t n, T center, T scale);
 
   // Sums of h = dy * weight[i] and of h * xHat over one stretch, weight may be null; and dy and dy * xHat are added to
-  // sum_dy[i] and sum_dy_xhat[i], both there or both null.
+  // sum_dy[i] and sum_dy_xhat[i], where there are such.
   GradSums (*grad_elements)(const S* dy, const S* x, size_t n, Affine<T> f, const T* weight, T* sum_dy, T* sum_dy_xhat);
 
   // into[i] += from[i], from[i] = 0.
   void (*drain)(double* into, T* from, size_t n);
 
-  // grad_elements and slope_elements of rows of at most kBlock elements. Sums are added to sum_dy and sum_dy_xhat, both
-  // there or both null, row after row by way of `lanes`, zeros of twice a row; dx may be null. Stops before the first
-  // row with an extreme statistic, and returns how many are done.
+  // grad_elements and slope_elements of rows of at most kBlock elements; dx may be null. Stops before the first row with
+  // a statistic that asks for care, and returns how many are done.
   size_t (*backward_rows)(S* dx, const S* dy, const S* x, Rows rows, About about, const T* weight,
-                          const Statistic* saved, size_t saved_stride, double* sum_dy, double* sum_dy_xhat, T* lanes,
-                          Stores stores);
+                          const Statistic* saved, size_t saved_stride, ParameterSums<T> sums, Stores stores);
 
   // Sums of dy and of dy * xHat over one row of columns that each have their own xHat.
   GradSums (*grad_sums_row)(const S* dy, const S* x, size_t cols, AffineColumns<T> f);

@@ -28,6 +28,15 @@ inline Affine<T> x_hat_of(const Statistic& s) {
   return folded(s, T(1), T(0));
 }
 
+// With what is done with them.
+template <class T>
+struct Parameters : ParameterSums<T> {
+  void drain(size_t n) const {
+    drain_into(this->dy, this->lanes_dy, n);
+    drain_into(this->dy_xhat, this->lanes_dy_xhat, n);
+  }
+};
+
 template <class S>
 inline Finish<S> at_row(Finish<S> finish, size_t at) {
   return {finish.add ? finish.add + at : nullptr, finish.relu};
@@ -57,35 +66,43 @@ inline size_t normalize_long(S* y, const S* x, Rows rows, const Rule& rule, cons
   return rows.count;
 }
 
+// Rows together for the sums of one part of them after the other: of longer rows the lanes of the parameter gradients
+// would not stay in L1.
+constexpr size_t kPart = 1024;
+constexpr size_t kTogether = 8;
+
 template <class S>
 inline size_t backward_long(S* dx, const S* dy, const S* x, Rows rows, About about, const Value<S>* weight,
-                            const Statistic* saved, size_t saved_stride, double* sum_dy, double* sum_dy_xhat,
-                            Value<S>* lanes, Stores stores) {
+                            const Statistic* saved, size_t saved_stride, Parameters<Value<S>> sums, Stores stores) {
   using T = Value<S>;
   const double n = static_cast<double>(rows.n);
-  const auto empty = [&] {
-    if (!sum_dy) return;
-    drain_into(sum_dy, lanes, rows.n);
-    drain_into(sum_dy_xhat, lanes + rows.n, rows.n);
-  };
-  Slope<T> slope = {};
-  size_t row = 0;
-  const auto write = [&](size_t of) {
-    const size_t at = of * rows.stride;
-    if (dx) slope_of_row(dx + at, dy + at, x + at, rows.n, slope, weight, stores, rows.stride);
-  };
-  for (; row < rows.count; row++) {
-    const Statistic& s = saved[row * saved_stride];
-    if (!plain<T>(s, n)) break;
-    const size_t at = row * rows.stride;
-    const GradSums h =
-        sums_of_row(dy + at, x + at, rows.n, x_hat_of<T>(s), weight, sum_dy ? lanes : nullptr, lanes + rows.n);
-    if ((row + 1) % Chains<float>::kChain == 0) empty();
-    slope = slope_of<T>(s, line_of(s, about, n, h), 1);
-    write(row);
+  const size_t together = rows.n > kPart ? kTogether : 1;
+  static_assert(Chains<float>::kChain % kTogether == 0, "chains are emptied between groups of rows");
+  for (size_t row = 0; row < rows.count; row += together) {
+    GradSums h[kTogether] = {};
+    size_t count = 0;
+    while (count < least(together, rows.count - row) && plain<T>(saved[(row + count) * saved_stride], n)) count++;
+    for (size_t part = 0; part < rows.n; part += kPart) {
+      for (size_t i = 0; i < count; i++) {
+        const size_t at = (row + i) * rows.stride + part;
+        const GradSums of_part =
+            sums_of_row(dy + at, x + at, least(kPart, rows.n - part), x_hat_of<T>(saved[(row + i) * saved_stride]),
+                        weight ? weight + part : nullptr, sums.lanes_dy ? sums.lanes_dy + part : nullptr,
+                        sums.lanes_dy_xhat ? sums.lanes_dy_xhat + part : nullptr);
+        h[i] = {h[i].dy + of_part.dy, h[i].dy_xhat + of_part.dy_xhat};
+      }
+    }
+    for (size_t i = 0; dx && i < count; i++) {
+      const Statistic& s = saved[(row + i) * saved_stride];
+      const size_t at = (row + i) * rows.stride;
+      slope_of_row(dx + at, dy + at, x + at, rows.n, slope_of<T>(s, line_of(s, about, n, h[i]), 1), weight, stores);
+    }
+    const size_t done = row + count;
+    const bool stopped = count < least(together, rows.count - row);
+    if (stopped || done == rows.count || done % Chains<float>::kChain == 0) sums.drain(rows.n);
+    if (stopped) return done;
   }
-  empty();
-  return row;
+  return rows.count;
 }
 
 // ---- short rows: a tile of them at a time, in float ----
@@ -186,8 +203,7 @@ inline size_t normalize_tile(S* y, const S* x, Rows rows, const Rule& rule, cons
 
 template <class S>
 inline size_t backward_tile(S* dx, const S* dy, const S* x, Rows rows, About about, const float* weight,
-                            const Statistic* saved, size_t saved_stride, double* sum_dy, double* sum_dy_xhat,
-                            float* lanes_of_sums) {
+                            const Statistic* saved, size_t saved_stride, Parameters<float> sums) {
   const double n = static_cast<double>(rows.n);
   Affine<float> f[kTile];
   size_t count = 0;
@@ -199,17 +215,12 @@ inline size_t backward_tile(S* dx, const S* dy, const S* x, Rows rows, About abo
     const Vec<float> center(f[row].center), scale(f[row].scale), shift(f[row].shift);
     const Vec<float> g = load(dy + i, lanes);
     const Vec<float> x_hat = keep((load(x + i, lanes) - center) * scale + shift, lanes);
-    if (sum_dy) {
-      add_to(lanes_of_sums + at, g, lanes);
-      add_to(lanes_of_sums + rows.n + at, g * x_hat, lanes);
-    }
+    if (sums.lanes_dy) add_to(sums.lanes_dy + at, g, lanes);
+    if (sums.lanes_dy_xhat) add_to(sums.lanes_dy_xhat + at, g * x_hat, lanes);
     const Vec<float> h = weight ? g * load(weight + at, lanes) : g;
     return Terms<float>{h, h * x_hat};
   });
-  if (sum_dy) {
-    drain_into(sum_dy, lanes_of_sums, rows.n);
-    drain_into(sum_dy_xhat, lanes_of_sums + rows.n, rows.n);
-  }
+  sums.drain(rows.n);
   float of_h[kLanes], of_h_xhat[kLanes];
   s.a.store(of_h);
   s.b.store(of_h_xhat);
@@ -254,19 +265,19 @@ SIMDNORM_KERNEL size_t normalize_rows(S* y, const S* x, Rows rows, const Rule& r
 
 template <class S>
 SIMDNORM_KERNEL size_t backward_rows(S* dx, const S* dy, const S* x, Rows rows, About about, const Value<S>* weight,
-                                     const Statistic* saved, size_t saved_stride, double* sum_dy, double* sum_dy_xhat,
-                                     Value<S>* lanes, Stores stores) {
+                                     const Statistic* saved, size_t saved_stride, ParameterSums<Value<S>> sums,
+                                     Stores stores) {
+  const Parameters<Value<S>> own = {sums};
   if constexpr (sizeof(Value<S>) == sizeof(float)) {
     if (rows.n <= kFew) {
       return each_tile(rows.count, [&](size_t row, size_t count) {
         const size_t at = row * rows.stride;
         return backward_tile(dx ? dx + at : nullptr, dy + at, x + at, {count, rows.n, rows.stride}, about, weight,
-                             saved + row * saved_stride, saved_stride, sum_dy, sum_dy_xhat, lanes);
+                             saved + row * saved_stride, saved_stride, own);
       });
     }
   }
-  const size_t done = backward_long(dx, dy, x, rows, about, weight, saved, saved_stride, sum_dy, sum_dy_xhat, lanes,
-                                    stores);
+  const size_t done = backward_long(dx, dy, x, rows, about, weight, saved, saved_stride, own, stores);
   after(stores);
   return done;
 }

@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include <new>
+#include <type_traits>
 
 #include "native/kernels/kernels.h"
 
@@ -64,18 +65,22 @@ class Blocks {
   size_t per_piece_ = 0, length_ = 0, together_ = 0, count_ = 0;
 };
 
-// Working memory that says so when there is none. Taken before an op writes its first result.
+// Working memory from a line's begin on, that says so when there is none. Taken before an op writes its first result.
 template <class T>
 class Scratch {
  public:
-  explicit Scratch(size_t n) : data_(n ? new (std::nothrow) T[n] : nullptr), ok_(n == 0 || data_) {}
-  ~Scratch() { delete[] data_; }
+  explicit Scratch(size_t n)
+      : data_(n ? static_cast<T*>(::operator new(n * sizeof(T), kLine, std::nothrow)) : nullptr), ok_(n == 0 || data_) {
+    static_assert(std::is_trivially_copyable<T>::value, "is not constructed");
+  }
+  ~Scratch() { ::operator delete(data_, kLine); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   bool ok() const { return ok_; }
   T* get() const { return data_; }
 
  private:
+  static constexpr std::align_val_t kLine{64};
   T* data_;
   bool ok_;
 };

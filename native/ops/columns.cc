@@ -10,8 +10,6 @@
 namespace simdnorm {
 namespace {
 
-constexpr size_t kVector = 16;  // elements a kernel takes at once
-
 // How coefficients of the columns are laid out for the kernels (Periodic in kernels.h), and how its rows are shared.
 class Columns {
  public:

@@ -113,23 +113,21 @@ class ElementsBackward : BackwardBase<S> {
     for (size_t i = from; i < to; i++) this->open_in_double(begin + i, s, first + i);
   }
 
-  // Sums of h and h * xHat over elements [from, to) of one row; dy and dy * xHat are added to lanes, or where they need
-  // double to `sums`, both [2][channels].
-  GradSums row_sums(size_t index, size_t from, size_t to, T* lanes, double* sums) const {
+  // Sums of h and h * xHat over elements [from, to) of one row; dy and dy * xHat are added to the lanes of `sums`, or
+  // where they need double to the sums themselves.
+  GradSums row_sums(size_t index, size_t from, size_t to, const ParameterSums<T>& sums) const {
     const Statistic& s = op_.saved[index];
     const size_t begin = g_.begin(index), first = index % g_.groups * g_.inner, at = begin + from;
     if (!this->is_extreme(s)) {
-      T *dy = parameters_ ? lanes + first + from : nullptr, *dy_xhat = parameters_ ? dy + g_.channels : nullptr;
+      const ParameterSums<T> own = part(sums, first + from);
       return k_.grad_elements(dy_ + at, op_.x + at, to - from, folded(s, T(1), T(0)),
-                              op_.weight ? op_.weight + first + from : nullptr, dy, dy_xhat);
+                              op_.weight ? op_.weight + first + from : nullptr, own.lanes_dy, own.lanes_dy_xhat);
     }
     GradSums h = {0, 0};
     for (size_t i = from; i < to; i++) {
       const double g = wide(dy_[begin + i]), x_hat = x_hat_in_double(op_.x[begin + i], s);
-      if (parameters_) {
-        sums[first + i] += g;
-        sums[g_.channels + first + i] += g * x_hat;
-      }
+      if (sums.dy) sums.dy[first + i] += g;
+      if (sums.dy_xhat) sums.dy_xhat[first + i] += g * x_hat;
       h.dy += g * static_cast<double>(this->weight(first + i));
       h.dy_xhat += g * static_cast<double>(this->weight(first + i)) * x_hat;
     }
@@ -148,10 +146,32 @@ class ElementsBackward : BackwardBase<S> {
                       op_.weight ? op_.weight + first + from : nullptr, stores_);
   }
 
-  void drain(double* sums, T* lanes, size_t from, size_t to) const {
-    if (!parameters_) return;
-    k_.drain(sums + from, lanes + from, to - from);
-    k_.drain(sums + g_.channels + from, lanes + g_.channels + from, to - from);
+  // From channel `first` on.
+  static ParameterSums<T> part(const ParameterSums<T>& s, size_t first) {
+    const auto at = [&](auto* p) { return p ? p + first : nullptr; };
+    return {at(s.dy), at(s.dy_xhat), at(s.lanes_dy), at(s.lanes_dy_xhat)};
+  }
+  void drain(const ParameterSums<T>& sums, size_t from, size_t to) const {
+    if (sums.dy) k_.drain(sums.dy + from, sums.lanes_dy + from, to - from);
+    if (sums.dy_xhat) k_.drain(sums.dy_xhat + from, sums.lanes_dy_xhat + from, to - from);
+  }
+
+  // Memory for sums, [2][channels], and for their lanes, which begin as far behind a line's begin as dy does: both then
+  // are read and written by whole lines.
+  size_t lanes_size() const { return parameters_ ? 2 * lanes_each() : 0; }
+  size_t lanes_each() const { return ceil_div(g_.channels, kVector) * kVector + kVector; }
+  ParameterSums<T> sums_in(double* sums, T* lanes) const {
+    const size_t off = reinterpret_cast<uintptr_t>(dy_) / sizeof(T) % kVector;
+    ParameterSums<T> s = {};
+    if (op_.dbias) {
+      s.dy = sums;
+      s.lanes_dy = lanes + off;
+    }
+    if (op_.dweight) {
+      s.dy_xhat = sums + g_.channels;
+      s.lanes_dy_xhat = lanes + lanes_each() + off;
+    }
+    return s;
   }
 
   // ---- rows that a kernel takes whole: threads share the rows, in parts with sums of their own ----
@@ -160,16 +180,16 @@ class ElementsBackward : BackwardBase<S> {
     const size_t wanted = at_least(ceil_div(g_.batch, kParts), ceil_div(kPartElements, at_least(1, g_.channels)));
     const size_t rows = ceil_div(wanted, kChunk) * kChunk, count = ceil_div(g_.batch, rows), n = 2 * g_.channels;
     const Scratch<double> parts(parameters_ ? count * n : 0);
-    const Scratch<T> lanes(parameters_ ? team.size() * n : 0);
+    const Scratch<T> lanes(team.size() * lanes_size());
     if (!parts.ok() || !lanes.ok()) return Status::kOutOfMemory;
-    for (size_t i = 0; parameters_ && i < team.size() * n; i++) lanes.get()[i] = 0;
+    for (size_t i = 0; i < team.size() * lanes_size(); i++) lanes.get()[i] = 0;
     team.for_each(count, 1, [&](size_t from, size_t to, size_t worker) {
       for (size_t part = from; part < to; part++) {
         double* sums = parts.get() + part * n;
         for (size_t i = 0; parameters_ && i < n; i++) sums[i] = 0;
         const size_t end = at_most(g_.batch, (part + 1) * rows);
         for (size_t row = part * rows; row < end; row += kChunk) {
-          chunk(row, at_most(end, row + kChunk), sums, lanes.get() + worker * n);
+          chunk(row, at_most(end, row + kChunk), sums_in(sums, lanes.get() + worker * lanes_size()));
         }
       }
     });
@@ -178,27 +198,26 @@ class ElementsBackward : BackwardBase<S> {
   }
 
   // All groups of rows [from, to) of the batch.
-  void chunk(size_t from, size_t to, double* sums, T* lanes) const {
+  void chunk(size_t from, size_t to, const ParameterSums<T>& sums) const {
     for (size_t i = from * g_.groups; op_.gated && i < to * g_.groups; i++) gate(i, 0, g_.inner);
     for (size_t group = 0; group < g_.groups; group++) {
       for (size_t b = from; b < to; b++) {
-        if (!op_.constant) b += rows(b, to, group, sums, lanes);
-        if (b < to) row(b * g_.groups + group, sums, lanes);
+        if (!op_.constant) b += rows(b, to, group, sums);
+        if (b < to) row(b * g_.groups + group, sums);
       }
     }
   }
   // As many of one group's rows as a kernel can do.
-  size_t rows(size_t from, size_t to, size_t group, double* sums, T* lanes) const {
-    const size_t s = from * g_.groups + group, at = g_.begin(s), first = group * g_.inner;
-    double *dy = parameters_ ? sums + first : nullptr, *dy_xhat = parameters_ ? dy + g_.channels : nullptr;
+  size_t rows(size_t from, size_t to, size_t group, const ParameterSums<T>& sums) const {
+    const size_t s = from * g_.groups + group, at = g_.begin(s);
     return k_.backward_rows(op_.dx ? op_.dx + at : nullptr, dy_ + at, op_.x + at, {to - from, g_.inner, g_.stride()},
-                            op_.about, weights(group), op_.saved + s, g_.groups, dy, dy_xhat, lanes, stores_);
+                            op_.about, weights(group), op_.saved + s, g_.groups, part(sums, group * g_.inner), stores_);
   }
   // Any row.
-  void row(size_t index, double* sums, T* lanes) const {
+  void row(size_t index, const ParameterSums<T>& sums) const {
     const size_t first = index % g_.groups * g_.inner;
-    const GradSums h = row_sums(index, 0, g_.inner, lanes, sums);
-    drain(sums, lanes, first, first + g_.inner);
+    const GradSums h = row_sums(index, 0, g_.inner, sums);
+    drain(sums, first, first + g_.inner);
     if (op_.dx) slope(index, 0, g_.inner, this->line(op_.saved[index], h));
   }
 
@@ -210,10 +229,12 @@ class ElementsBackward : BackwardBase<S> {
     size_t together = kLongTogether;  // a part of kChain: parameter gradients are emptied into double between rows
     while (together > 1 && together > rows_in_cache) together /= 2;
     const Scratch<double> sums(parameters_ ? n : 0);
-    const Scratch<T> lanes(parameters_ ? n : 0);
+    const Scratch<T> lanes(lanes_size());
     const Scratch<GradSums> partial(together * blocks);
     if (!sums.ok() || !lanes.ok() || !partial.ok()) return Status::kOutOfMemory;
-    for (size_t i = 0; parameters_ && i < n; i++) sums.get()[i] = lanes.get()[i] = 0;
+    for (size_t i = 0; parameters_ && i < n; i++) sums.get()[i] = 0;
+    for (size_t i = 0; i < lanes_size(); i++) lanes.get()[i] = 0;
+    const ParameterSums<T> own = sums_in(sums.get(), lanes.get());
 
     const size_t block_bytes = kBlock * 3 * sizeof(S);
     for (size_t group = 0; group < g_.groups; group++) {
@@ -227,9 +248,9 @@ class ElementsBackward : BackwardBase<S> {
             for (size_t row = 0; row < rows; row++) {
               if (op_.gated) gate(index(row), start, end);
               if (!sums_wanted_) continue;
-              partial.get()[row * blocks + i] = row_sums(index(row), start, end, lanes.get(), sums.get());
+              partial.get()[row * blocks + i] = row_sums(index(row), start, end, own);
             }
-            if (last) drain(sums.get(), lanes.get(), group * g_.inner + start, group * g_.inner + end);
+            if (last) drain(own, group * g_.inner + start, group * g_.inner + end);
           }
         });
         if (!op_.dx) continue;

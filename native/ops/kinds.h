@@ -9,6 +9,8 @@
 
 namespace simdnorm {
 
+constexpr size_t kVector = 16;  // elements a kernel takes at once
+
 // Channels in runs; a weight for each element of a row; channels (or groups of them) side by side.
 template <class S>
 Status normalize_runs(const Kernels<S>& k, const Normalize<S>& op);

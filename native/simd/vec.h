@@ -8,6 +8,7 @@
 //   Type, kLanes                    a vector type on which + - * / work lane by lane (gcc, clang)
 //   load(p) store(p, v) fill(s)     unaligned
 //   stream(p, v)                    past the caches where the ISA can, p aligned to a line; end_of_streams() orders it
+//   stream_few(p, from, n)          the same of n elements of memory, to any place
 //   load_some(p, from, to)          lanes from..to-1, the others 0; touches nothing else; some, and not all of kLanes
 //   store_some(p, from, to, v)      those lanes only
 //   keep_some(v, from, to)          those lanes of v, the others 0
@@ -63,6 +64,16 @@ struct Vec {
   template <class S>
   void stream(S* p) const {
     store(p);
+  }
+  // Lanes 0..n-1 of them, to any place in a line.
+  void stream_first(T* p, size_t n) const {
+    T all[kLanes];
+    store(all);
+    R::stream_few(p, all, n);
+  }
+  template <class S>
+  void stream_first(S* p, size_t n) const {
+    store_some(p, 0, n);
   }
   // f(i, from, to) for each register i with one of the lanes from..to-1, counted from its own first.
   template <class F>

@@ -22,6 +22,7 @@ struct Reg<float> {
   static Type load(const float* p) { return vld1q_f32(p); }
   static void store(float* p, Type v) { vst1q_f32(p, v); }
   static void stream(float* p, Type v) { store(p, v); }
+  static void stream_few(float* p, const float* from, size_t n) { __builtin_memcpy(p, from, n * sizeof(float)); }
   static Type fill(float s) { return vdupq_n_f32(s); }
   static Type load_some(const float* p, size_t from, size_t to) {
     float all[kLanes] = {};
@@ -69,6 +70,7 @@ struct Reg<double> {
   static Type load(const double* p) { return vld1q_f64(p); }
   static void store(double* p, Type v) { vst1q_f64(p, v); }
   static void stream(double* p, Type v) { store(p, v); }
+  static void stream_few(double* p, const double* from, size_t n) { __builtin_memcpy(p, from, n * sizeof(double)); }
   static Type fill(double s) { return vdupq_n_f64(s); }
   static Type load_some(const double* p, size_t from, size_t) {
     return from == 0 ? vld1q_lane_f64(p, fill(0), 0) : vld1q_lane_f64(p + 1, fill(0), 1);

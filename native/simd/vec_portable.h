@@ -23,6 +23,7 @@ struct Generic {
   }
   static void store(T* p, Type v) { __builtin_memcpy(p, &v, sizeof v); }
   static void stream(T* p, Type v) { store(p, v); }
+  static void stream_few(T* p, const T* from, size_t n) { __builtin_memcpy(p, from, n * sizeof(T)); }
   static Type fill(T s) {
     Type v;
     for (size_t i = 0; i < N; i++) v[i] = s;
