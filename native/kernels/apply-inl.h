@@ -83,27 +83,33 @@ inline void after(Stores stores) {
 
 template <class S>
 SIMDNORM_KERNEL void apply_runs(S* y, const S* x, size_t n, size_t runs, const Affine<Value<S>>* f, Finish<S> finish,
-                                Stores stores) {
+                                Stores stores, size_t ahead) {
   const auto limit = limit_of<Value<S>>(finish.relu);
   along_runs(x, n, runs, f, finish.add, [&](size_t at, auto sum) {
-    map(y + at, n, stores, [&](size_t i, auto lanes) { return at_least(sum(i, lanes), limit); });
+    map(y + at, n, stores, [&](size_t i, auto lanes) {
+      prefetch(x + at + i, ahead);
+      return at_least(sum(i, lanes), limit);
+    });
   });
   after(stores);
 }
 
 template <class S>
 inline void apply_to_row(S* y, const S* x, size_t n, Affine<Value<S>> f, const Value<S>* weight, const Value<S>* bias,
-                         Finish<S> finish, Stores stores) {
+                         Finish<S> finish, Stores stores, size_t ahead) {
   const auto limit = limit_of<Value<S>>(finish.relu);
   along_elements(x, f, weight, bias, finish.add, [&](auto sum) {
-    map(y, n, stores, [&](size_t i, auto lanes) { return at_least(sum(i, lanes), limit); });
+    map(y, n, stores, [&](size_t i, auto lanes) {
+      prefetch(x + i, ahead);
+      return at_least(sum(i, lanes), limit);
+    });
   });
 }
 
 template <class S>
 SIMDNORM_KERNEL void apply_elements(S* y, const S* x, size_t n, Affine<Value<S>> f, const Value<S>* weight,
                                     const Value<S>* bias, Finish<S> finish, Stores stores) {
-  apply_to_row(y, x, n, f, weight, bias, finish, stores);
+  apply_to_row(y, x, n, f, weight, bias, finish, stores, 0);
   after(stores);
 }
 

@@ -9,10 +9,12 @@ namespace {
 
 template <class S>
 SIMDNORM_KERNEL GradSums grad_sums(const S* dy, const S* x, size_t stride, size_t pieces, size_t n, Value<S> center,
-                                   Value<S> scale) {
+                                   Value<S> scale, size_t ahead) {
   using T = Value<S>;
   const Vec<T> c(center), r(scale);
   const Sums s = sum_along<T>(dy, stride, pieces, n, [&](ptrdiff_t i, auto lanes) {
+    prefetch(dy + i, ahead);
+    prefetch(x + i, ahead);
     const Vec<T> g = load(dy + i, lanes);
     return Terms<T>{g, g * keep((load(x + i, lanes) - c) * r, lanes)};
   });
@@ -89,12 +91,15 @@ template <class S>
 SIMDNORM_KERNEL void grad_columns(const S* dy, const S* x, Rows rows, const Value<S>* center, const Value<S>* scale,
                                   const Value<S>* row_weight, double* sum_dy, double* sum_dy_xhat) {
   using T = Value<S>;
+  const size_t ahead = ahead_of(rows);
   const auto each = [&](auto h) {
     for (size_t first = 0; first < rows.n; first += kColumns) {
       const size_t cols = least(kColumns, rows.n - first);
       ColumnLanes<T> sums;
       sum_down(rows.count, cols, sums, [&](size_t row, size_t j, auto lanes) {
         const size_t i = row * rows.stride + first + j;
+        prefetch(dy + i, ahead);
+        prefetch(x + i, ahead);
         const Vec<T> g = h(row, load(dy + i, lanes));
         const Vec<T> x_hat =
             (load(x + i, lanes) - load(center + first + j, lanes)) * load(scale + first + j, lanes);
@@ -117,12 +122,14 @@ SIMDNORM_KERNEL void grad_columns(const S* dy, const S* x, Rows rows, const Valu
 
 template <class S>
 SIMDNORM_KERNEL void slope_runs(S* dx, const S* dy, const S* x, size_t n, size_t runs, const Slope<Value<S>>* f,
-                                Stores stores) {
+                                Stores stores, size_t ahead) {
   using T = Value<S>;
   for (size_t run = 0; run < runs; run++) {
     const Vec<T> center(f[run].center), a(f[run].dy_factor), b(f[run].x_factor), c(f[run].constant);
     const size_t at = run * n;
     map(dx + at, n, stores, [&](size_t i, auto lanes) {
+      prefetch(dy + at + i, ahead);
+      prefetch(x + at + i, ahead);
       return load(dy + at + i, lanes) * a + (load(x + at + i, lanes) - center) * b + c;
     });
   }
@@ -131,10 +138,14 @@ SIMDNORM_KERNEL void slope_runs(S* dx, const S* dy, const S* x, size_t n, size_t
 
 template <class S>
 inline void slope_of_row(S* dx, const S* dy, const S* x, size_t n, Slope<Value<S>> f, const Value<S>* weight,
-                         Stores stores) {
+                         Stores stores, size_t ahead) {
   using T = Value<S>;
   const Vec<T> center(f.center), a(f.dy_factor), b(f.x_factor), c(f.constant);
-  const auto line = [&](size_t i, Vec<T> h, auto lanes) { return h * a + (load(x + i, lanes) - center) * b + c; };
+  const auto line = [&](size_t i, Vec<T> h, auto lanes) {
+    prefetch(dy + i, ahead);
+    prefetch(x + i, ahead);
+    return h * a + (load(x + i, lanes) - center) * b + c;
+  };
   if (weight) {
     map(dx, n, stores,
         [&](size_t i, auto lanes) { return line(i, load(dy + i, lanes) * load(weight + i, lanes), lanes); });
@@ -146,7 +157,7 @@ inline void slope_of_row(S* dx, const S* dy, const S* x, size_t n, Slope<Value<S
 template <class S>
 SIMDNORM_KERNEL void slope_elements(S* dx, const S* dy, const S* x, size_t n, Slope<Value<S>> f,
                                     const Value<S>* weight, Stores stores) {
-  slope_of_row(dx, dy, x, n, f, weight, stores);
+  slope_of_row(dx, dy, x, n, f, weight, stores, 0);
   after(stores);
 }
 

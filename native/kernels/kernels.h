@@ -69,8 +69,9 @@ struct Kernels {
   using T = Value<S>;
 
   // Moments of `pieces` stretches of n elements, one block of at most a few thousand elements. With About::kZero the
-  // mean is 0 and M2 the sum of squares. Constant data give M2 = 0 exactly.
-  Moments (*moments)(const S* x, size_t stride, size_t pieces, size_t n, About about);
+  // mean is 0 and M2 the sum of squares. Constant data give M2 = 0 exactly. What lies `ahead` elements on is fetched for
+  // later, here and below; 0 for nothing.
+  Moments (*moments)(const S* x, size_t stride, size_t pieces, size_t n, About about, size_t ahead);
 
   // The same down each column, a value for each in every array of `out`.
   void (*moments_columns)(const S* x, Rows rows, About about, Spread<double*> out);
@@ -78,7 +79,8 @@ struct Kernels {
   void (*merge_columns)(Spread<double*> into, double na, Spread<double*> from, double nb, size_t columns);
 
   // y = (x - center) * scale + shift over `runs` stretches of n elements, one after the other, each with its own f.
-  void (*apply_runs)(S* y, const S* x, size_t n, size_t runs, const Affine<T>* f, Finish<S> finish, Stores stores);
+  void (*apply_runs)(S* y, const S* x, size_t n, size_t runs, const Affine<T>* f, Finish<S> finish, Stores stores,
+                     size_t ahead);
 
   // y = ((x - center) * scale + shift) * weight[i] + bias[i]; weight and bias may each be null.
   void (*apply_elements)(S* y, const S* x, size_t n, Affine<T> f, const T* weight, const T* bias, Finish<S> finish,
@@ -102,7 +104,7 @@ struct Kernels {
   void (*gate_by_row)(S* g, const S* dy, const S* x, Rows rows, AffineColumns<T> f, const S* add);
 
   // Sums of dy and of dy * (x - center) * scale over `pieces` stretches.
-  GradSums (*grad_sums)(const S* dy, const S* x, size_t stride, size_t pieces, size_t n, T center, T scale);
+  GradSums (*grad_sums)(const S* dy, const S* x, size_t stride, size_t pieces, size_t n, T center, T scale, size_t ahead);
 
   // Sums of h = dy * weight[i] and of h * xHat over one stretch, weight may be null; and dy and dy * xHat are added to
   // sum_dy[i] and sum_dy_xhat[i], where there are such.
@@ -125,7 +127,8 @@ struct Kernels {
                        double* sum_dy, double* sum_dy_xhat);
 
   // dx: over runs, each with its own Slope; with weight[i] on dy; in columns; and those with a weight for each row.
-  void (*slope_runs)(S* dx, const S* dy, const S* x, size_t n, size_t runs, const Slope<T>* f, Stores stores);
+  void (*slope_runs)(S* dx, const S* dy, const S* x, size_t n, size_t runs, const Slope<T>* f, Stores stores,
+                     size_t ahead);
   void (*slope_elements)(S* dx, const S* dy, const S* x, size_t n, Slope<T> f, const T* weight, Stores stores);
   void (*slope_columns)(S* dx, const S* dy, const S* x, Periodic at, SlopeColumns<T> f, Stores stores);
   void (*slope_by_row)(S* dx, const S* dy, const S* x, Rows rows, SlopeColumns<T> f);

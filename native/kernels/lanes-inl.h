@@ -110,12 +110,19 @@ inline void stream_first(S* y, Vec<Value<S>> v, size_t n) {
   v.stream_first(y, n);
 }
 
+constexpr size_t kLines = 4;  // streamed at once: in turns with single loads they take 1.1 times as long
+
 // y[i] = value(i, lanes) for i in [0, n). y may be what value reads.
 template <class S, class F>
 inline void map(S* y, size_t n, Stores stores, F value) {
   size_t i = n >= kAligned ? to_line(y) : 0;
   if (stores == Stores::kStreamed && n >= kAligned) {
     if (i > 0) stream_first(y, value(0, first_lanes(i)), i);
+    for (; i + kLines * kLanes <= n; i += kLines * kLanes) {
+      decltype(value(i, All{})) lines[kLines];
+      for (size_t k = 0; k < kLines; k++) lines[k] = value(i + k * kLanes, All{});
+      for (size_t k = 0; k < kLines; k++) lines[k].stream(y + i + k * kLanes);
+    }
     for (; i + kLanes <= n; i += kLanes) value(i, All{}).stream(y + i);
     if (i < n) stream_first(y + i, value(i, first_lanes(n - i)), n - i);
   } else if (n >= kLanes) {
@@ -151,11 +158,28 @@ inline void map_columns(S* y, Periodic at, Stores stores, F value) {
   };
   if (at.n >= kAligned) some(to_line(y));
   if (streamed) {
-    for (; i + kLanes <= at.n; step(kLanes)) value(i, j, All{}).stream(y + i);
+    while (i + kLanes <= at.n) {
+      if (j + kLines * kLanes <= at.period && i + kLines * kLanes <= at.n) {
+        decltype(value(i, j, All{})) lines[kLines];
+        for (size_t k = 0; k < kLines; k++) lines[k] = value(i + k * kLanes, j + k * kLanes, All{});
+        for (size_t k = 0; k < kLines; k++) lines[k].stream(y + i + k * kLanes);
+        step(kLines * kLanes);
+      } else {
+        value(i, j, All{}).stream(y + i);
+        step(kLanes);
+      }
+    }
   } else {
     for (; i + kLanes <= at.n; step(kLanes)) store(y + i, value(i, j, All{}), All{});
   }
   some(at.n - i);
+}
+
+// Asks for the line `ahead` elements on, for when its turn comes; 0: nothing is to come. What hardware fetches by itself
+// ends with a page, and begins anew at each piece: pieces of 12 KiB came in at half the rate of one stretch.
+template <class S>
+inline void prefetch(const S* p, size_t ahead) {
+  if (ahead > 0) __builtin_prefetch(reinterpret_cast<const char*>(p) + ahead * sizeof(S));
 }
 
 // ---- sums ----
@@ -300,6 +324,13 @@ struct ColumnLanes {
   Chains<A> chains[kColumns / kLanes];
   Terms<double> total[kColumns / kLanes];
 };
+
+// How far ahead of itself sum_down fetches: past the strip at work, 8 KiB at least. Its order, down a strip and then along
+// it, hides from hardware what comes next: 100352 x 64 took 1.8 times as long.
+inline size_t ahead_of(Rows rows) {
+  const size_t strip = kStrip * rows.stride;
+  return strip > 2048 ? strip : 2048;
+}
 
 // terms(row, j, lanes) summed down each of at most kColumns columns.
 template <class A, class F>

@@ -28,9 +28,10 @@ inline bool float_squares_hold(double squares, double n, bool tiny_matters = tru
 inline bool shift_holds(Sums s, double n) { return s.a * s.a <= s.b * (n * 0.25); }
 
 template <class A, class S>
-inline Sums deviations(const S* x, size_t stride, size_t pieces, size_t n, A shift) {
+inline Sums deviations(const S* x, size_t stride, size_t pieces, size_t n, A shift, size_t ahead = 0) {
   const Vec<A> center(shift);
   return sum_along<A>(x, stride, pieces, n, [&](ptrdiff_t i, auto lanes) {
+    prefetch(x + i, ahead);
     const Vec<A> d = keep(Loader<A>::at(x + i, lanes) - center, lanes);
     return Terms<A>{d, d * d};
   });
@@ -83,18 +84,19 @@ inline Moments moments_of_few(const S* x, size_t n, About origin) {
 }
 
 template <class S>
-inline Moments moments_of(const S* x, size_t stride, size_t pieces, size_t n, About origin, bool tiny_matters) {
+inline Moments moments_of(const S* x, size_t stride, size_t pieces, size_t n, About origin, bool tiny_matters,
+                          size_t ahead = 0) {
   using T = Value<S>;
   const double count = static_cast<double>(pieces) * static_cast<double>(n);
   const bool narrow = sizeof(T) == sizeof(float);
   if (pieces == 1 && n <= 2 * kLanes) return moments_of_few(x, n, origin);
   if (origin == About::kZero) {
-    Sums s = deviations<T>(x, stride, pieces, n, T(0));
+    Sums s = deviations<T>(x, stride, pieces, n, T(0), ahead);
     if (narrow && !float_squares_hold(s.b, count, tiny_matters)) s = deviations<double>(x, stride, pieces, n, 0.0);
     return {count, 0, 0, s.b, 0};
   }
   T shift = guess_mean(x, stride, pieces, n);
-  Sums s = deviations<T>(x, stride, pieces, n, shift);
+  Sums s = deviations<T>(x, stride, pieces, n, shift, ahead);
   if (!shift_holds(s, count)) {
     shift = static_cast<T>(static_cast<double>(shift) + s.a / count);
     s = deviations<T>(x, stride, pieces, n, shift);
@@ -105,8 +107,8 @@ inline Moments moments_of(const S* x, size_t stride, size_t pieces, size_t n, Ab
   return about(static_cast<double>(shift), s, count);
 }
 template <class S>
-SIMDNORM_KERNEL Moments moments(const S* x, size_t stride, size_t pieces, size_t n, About origin) {
-  return moments_of(x, stride, pieces, n, origin, true);
+SIMDNORM_KERNEL Moments moments(const S* x, size_t stride, size_t pieces, size_t n, About origin, size_t ahead) {
+  return moments_of(x, stride, pieces, n, origin, true, ahead);
 }
 
 // One vector of columns, its deviations from `shift`.
@@ -203,7 +205,9 @@ inline void moments_of_columns(const S* x, Rows rows, About origin, Spread<doubl
     shifts[j / kLanes] = first + distance / Vec<T>(static_cast<T>(used));
   });
   ColumnLanes<T> sums;
+  const size_t ahead = ahead_of(rows);
   sum_down(rows.count, rows.n, sums, [&](size_t row, size_t j, auto lanes) {
+    prefetch(x + row * rows.stride + j, ahead);
     const Vec<T> d = load(x + row * rows.stride + j, lanes) - shifts[j / kLanes];
     return Terms<T>{d, d * d};
   });

@@ -61,46 +61,29 @@ inline size_t normalize_long(S* y, const S* x, Rows rows, const Rule& rule, cons
     if (row + 1 < rows.count) next = statistic(row + 1);
     if (saved) saved[row * saved_stride] = s;
     const size_t at = row * rows.stride;
-    apply_to_row(y + at, x + at, rows.n, x_hat_of<T>(s), weight, bias, at_row(finish, at), stores);
+    apply_to_row(y + at, x + at, rows.n, x_hat_of<T>(s), weight, bias, at_row(finish, at), stores, 0);
   }
   return rows.count;
 }
-
-// Rows together for the sums of one part of them after the other: of longer rows the lanes of the parameter gradients
-// would not stay in L1.
-constexpr size_t kPart = 1024;
-constexpr size_t kTogether = 8;
 
 template <class S>
 inline size_t backward_long(S* dx, const S* dy, const S* x, Rows rows, About about, const Value<S>* weight,
                             const Statistic* saved, size_t saved_stride, Parameters<Value<S>> sums, Stores stores) {
   using T = Value<S>;
   const double n = static_cast<double>(rows.n);
-  const size_t together = rows.n > kPart ? kTogether : 1;
-  static_assert(Chains<float>::kChain % kTogether == 0, "chains are emptied between groups of rows");
-  for (size_t row = 0; row < rows.count; row += together) {
-    GradSums h[kTogether] = {};
-    size_t count = 0;
-    while (count < least(together, rows.count - row) && plain<T>(saved[(row + count) * saved_stride], n)) count++;
-    for (size_t part = 0; part < rows.n; part += kPart) {
-      for (size_t i = 0; i < count; i++) {
-        const size_t at = (row + i) * rows.stride + part;
-        const GradSums of_part =
-            sums_of_row(dy + at, x + at, least(kPart, rows.n - part), x_hat_of<T>(saved[(row + i) * saved_stride]),
-                        weight ? weight + part : nullptr, sums.lanes_dy ? sums.lanes_dy + part : nullptr,
-                        sums.lanes_dy_xhat ? sums.lanes_dy_xhat + part : nullptr);
-        h[i] = {h[i].dy + of_part.dy, h[i].dy_xhat + of_part.dy_xhat};
-      }
+  for (size_t row = 0; row < rows.count; row++) {
+    const Statistic& s = saved[row * saved_stride];
+    if (!plain<T>(s, n)) {
+      sums.drain(rows.n);
+      return row;
     }
-    for (size_t i = 0; dx && i < count; i++) {
-      const Statistic& s = saved[(row + i) * saved_stride];
-      const size_t at = (row + i) * rows.stride;
-      slope_of_row(dx + at, dy + at, x + at, rows.n, slope_of<T>(s, line_of(s, about, n, h[i]), 1), weight, stores);
+    const size_t at = row * rows.stride;
+    const GradSums h = sums_of_row(dy + at, x + at, rows.n, x_hat_of<T>(s), weight, sums.lanes_dy, sums.lanes_dy_xhat);
+    if (dx) {
+      slope_of_row(dx + at, dy + at, x + at, rows.n, slope_of<T>(s, line_of(s, about, n, h), 1), weight, stores,
+                   rows.n > 1024 ? rows.stride : 0);
     }
-    const size_t done = row + count;
-    const bool stopped = count < least(together, rows.count - row);
-    if (stopped || done == rows.count || done % Chains<float>::kChain == 0) sums.drain(rows.n);
-    if (stopped) return done;
+    if (row + 1 == rows.count || (row + 1) % Chains<float>::kChain == 0) sums.drain(rows.n);
   }
   return rows.count;
 }
@@ -196,7 +179,7 @@ inline size_t normalize_tile(S* y, const S* x, Rows rows, const Rule& rule, cons
   for (size_t row = 0; row < s.plain; row++) {
     const size_t at = row * rows.stride;
     const Affine<float> f = {center[row], scale[row], shift[row]};
-    apply_to_row(y + at, x + at, rows.n, f, weight, bias, at_row(finish, at), Stores::kCached);
+    apply_to_row(y + at, x + at, rows.n, f, weight, bias, at_row(finish, at), Stores::kCached, 0);
   }
   return s.plain;
 }
@@ -228,7 +211,7 @@ inline size_t backward_tile(S* dx, const S* dy, const S* x, Rows rows, About abo
     const Statistic& own = saved[row * saved_stride];
     const Line line = line_of(own, about, n, {static_cast<double>(of_h[row]), static_cast<double>(of_h_xhat[row])});
     const size_t at = row * rows.stride;
-    slope_of_row(dx + at, dy + at, x + at, rows.n, slope_of<float>(own, line, 1), weight, Stores::kCached);
+    slope_of_row(dx + at, dy + at, x + at, rows.n, slope_of<float>(own, line, 1), weight, Stores::kCached, 0);
   }
   return count;
 }

@@ -30,7 +30,7 @@ class Columns {
 // f(from, to) for rows that a thread claims at once, last rows first where memory that was just read is still in L3.
 template <class F>
 void each_rows(const parallel::Team& team, size_t rows, size_t bytes_each, bool backwards, F f) {
-  const size_t together = at_least(1, (size_t(64) << 10) / at_least(1, bytes_each)), strips = ceil_div(rows, together);
+  const size_t together = at_least(1, (size_t(256) << 10) / at_least(1, bytes_each)), strips = ceil_div(rows, together);
   team.for_each(strips, team.grain(strips, together * bytes_each), [&](size_t from, size_t to, size_t) {
     for (size_t i = from; i < to; i++) {
       const size_t first = (backwards ? strips - 1 - i : i) * together;
@@ -57,7 +57,7 @@ class ColumnsForward : ForwardBase<S> {
     const Scratch<T> coefficients(3 * layout_.length() * workers);
     if (!column_units.ok() || !moments.ok() || !coefficients.ok()) return Status::kOutOfMemory;
     if (op_.use_running) this->use_running(op_.saved);
-    stores_ = stores_for(bytes_, cols * sizeof(S), teams.all.size());
+    stores_ = stores_for(bytes_, g_.outer * cols * sizeof(S), teams.all.size());
     const size_t grain = teams.outside().grain(g_.batch, bytes_ / at_least(1, g_.batch));
     teams.outside().for_each(g_.batch, grain, [&](size_t from, size_t to, size_t worker) {
       for (size_t b = from; b < to; b++) {
@@ -152,7 +152,7 @@ class ColumnsBackward : BackwardBase<S> {
     if (!parts.ok() || !unit_sums.ok() || !columns.ok() || !coefficients.ok() || !lines.ok()) {
       return Status::kOutOfMemory;
     }
-    stores_ = stores_for(bytes_, cols * sizeof(S), teams.all.size());
+    stores_ = stores_for(bytes_, g_.outer * cols * sizeof(S), teams.all.size());
     const size_t grain = teams.outside().grain(g_.batch, bytes_ / at_least(1, g_.batch));
     teams.outside().for_each(g_.batch, grain, [&](size_t from, size_t to, size_t worker) {
       for (size_t b = from; b < to; b++) {

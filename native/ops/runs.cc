@@ -23,11 +23,21 @@ class Slabs {
   Slabs(const Geometry& g, size_t bytes) : g_(g) {
     const size_t own = g.count() * bytes;
     const bool company = g.run * bytes < kShortRun;
-    together_ = company ? at_most(g.groups, at_least(1, cpu::caches().l2 / 2 / at_least(1, own))) : 1;
+    const size_t l2 = cpu::caches().l2;
+    together_ = company ? at_most(g.groups, at_least(1, l2 / 2 / at_least(1, own))) : 1;
+    two_fit_ = 2 * together_ * own <= l2;
     per_item_ = ceil_div(g.groups, together_);
   }
   size_t count() const { return g_.batch * per_item_; }
   size_t most() const { return together_; }  // statistics of one
+  // While one slab is written the next is fetched, where L2 holds both: how far behind an element lies the next slab's,
+  // 0 for none. 32x64x56x56 in training takes 0.9 of the time.
+  size_t ahead(const Slab& slab) const {
+    const bool last = slab.first % g_.groups + slab.count == g_.groups;
+    return last || !two_fit_ ? 0 : slab.runs * g_.run;
+  }
+  // Otherwise what was read last is taken first, as L2 may have lost the rest: back through the same, 0.85.
+  bool backwards() const { return !two_fit_; }
   Slab operator[](size_t i) const {
     const size_t group = i % per_item_ * together_, count = at_most(together_, g_.groups - group);
     const size_t first = i / per_item_ * g_.groups + group, each = g_.channels_per_group();
@@ -37,13 +47,19 @@ class Slabs {
  private:
   const Geometry& g_;
   size_t together_, per_item_;
+  bool two_fit_;
 };
 
 // f(at, n, run, runs) for elements [from, to) of a slab's stretches, one after the other: `runs` whole runs of n
-// elements from element `at` of the tensor on, or a part of one; `run` counts from the slab's first.
+// elements from element `at` of the tensor on, or a part of one; `run` counts from the slab's first. `backwards`: whole
+// stretches, the last one first.
 template <class F>
-void each_run(const Geometry& g, const Slab& slab, size_t from, size_t to, F f) {
+void each_run(const Geometry& g, const Slab& slab, size_t from, size_t to, bool backwards, F f) {
   const size_t stretch = slab.runs * g.run;
+  if (backwards && to - from > stretch && from % stretch == 0 && to % stretch == 0) {
+    for (; to > from; to -= stretch) each_run(g, slab, to - stretch, to, false, f);
+    return;
+  }
   while (from < to) {
     const size_t in = from % stretch, run = in / g.run, inside = in % g.run;
     const size_t at = slab.begin + from / stretch * g.stride() + in;
@@ -114,18 +130,18 @@ class RunsForward : ForwardBase<S> {
       f[run] = folded(s, this->weight(slab.channel + run), this->bias(slab.channel + run));
       careful = careful || this->is_extreme(s);
     }
-    const size_t elements = g_.outer * slab.runs * g_.run;
+    const size_t elements = g_.outer * slab.runs * g_.run, ahead = slabs_.ahead(slab);
     const size_t grain = team.grain(elements, this->streams() * sizeof(S));
     team.for_each(elements, grain, [&](size_t from, size_t to, size_t) {
-      each_run(g_, slab, from, to, [&](size_t at, size_t n, size_t run, size_t runs) {
+      each_run(g_, slab, from, to, slabs_.backwards(), [&](size_t at, size_t n, size_t run, size_t runs) {
         if (!careful) {
-          k_.apply_runs(op_.y + at, op_.x + at, n, runs, f + run, this->finish_at(at), stores_);
+          k_.apply_runs(op_.y + at, op_.x + at, n, runs, f + run, this->finish_at(at), stores_, ahead);
           return;
         }
         for (size_t i = 0; i < runs; i++, at += n) {
           const Statistic& s = statistic(slab, run + i);
           if (!this->is_extreme(s)) {
-            k_.apply_runs(op_.y + at, op_.x + at, n, 1, f + run + i, this->finish_at(at), stores_);
+            k_.apply_runs(op_.y + at, op_.x + at, n, 1, f + run + i, this->finish_at(at), stores_, ahead);
             continue;
           }
           for (size_t e = at; e < at + n; e++) this->put_in_double(e, s, slab.channel + run + i);
@@ -231,7 +247,8 @@ class RunsBackward : BackwardBase<S> {
         for (size_t p = 0; op_.gated && p < b.pieces; p++) {
           gate(begin + b.offset + p * g_.stride(), b.n, slab, run, 1, gates);
         }
-        const GradSums part = k_.grad_sums(dy + b.offset, x + b.offset, g_.stride(), b.pieces, b.n, f.center, f.scale);
+        const GradSums part = k_.grad_sums(dy + b.offset, x + b.offset, g_.stride(), b.pieces, b.n, f.center, f.scale,
+                                           g_.stride());
         sums.dy += part.dy;
         sums.dy_xhat += part.dy_xhat;
         for (size_t p = 0; careful && p < b.pieces; p++) {
@@ -257,13 +274,13 @@ class RunsBackward : BackwardBase<S> {
       f[run] = slope_of<T>(s, line(run), static_cast<double>(this->weight(slab.channel + run)));
       careful = careful || this->is_extreme(s);
     }
-    const size_t elements = g_.outer * slab.runs * g_.run;
+    const size_t elements = g_.outer * slab.runs * g_.run, ahead = slabs_.ahead(slab);
     team.for_each(elements, team.grain(elements, 3 * sizeof(S)), [&](size_t from, size_t to, size_t) {
-      each_run(g_, slab, from, to, [&](size_t at, size_t n, size_t run, size_t runs) {
+      each_run(g_, slab, from, to, slabs_.backwards(), [&](size_t at, size_t n, size_t run, size_t runs) {
         if (op_.gated && !sums_wanted_) gate(at, n, slab, run, runs, gates);
         if (!op_.dx) return;
         if (!careful && !op_.constant) {
-          k_.slope_runs(op_.dx + at, dy_ + at, op_.x + at, n, runs, f + run, stores_);
+          k_.slope_runs(op_.dx + at, dy_ + at, op_.x + at, n, runs, f + run, stores_, ahead);
           return;
         }
         for (size_t i = 0; i < runs; i++, at += n) {
@@ -273,9 +290,9 @@ class RunsBackward : BackwardBase<S> {
             for (size_t e = at; e < at + n; e++) this->put_in_double(e, s, line(run + i), w);
           } else if (op_.constant) {
             const Affine<T> scaled = {T(0), f[run + i].dy_factor, T(0)};
-            k_.apply_runs(op_.dx + at, dy_ + at, n, 1, &scaled, {nullptr, false}, stores_);
+            k_.apply_runs(op_.dx + at, dy_ + at, n, 1, &scaled, {nullptr, false}, stores_, 0);
           } else {
-            k_.slope_runs(op_.dx + at, dy_ + at, op_.x + at, n, 1, f + run + i, stores_);
+            k_.slope_runs(op_.dx + at, dy_ + at, op_.x + at, n, 1, f + run + i, stores_, ahead);
           }
         }
       });
