@@ -146,6 +146,8 @@ void speeds(size_t rounds, bool large) {
   std::vector<double> wide(ordinary.begin(), ordinary.end()), wider(wide), y64(wide);
   for (double& v : wider) v *= 1e200;
   [[maybe_unused]] static volatile double sink;
+  static const Affine<float> affine = {0.5f, 1.5f, 0.1f};
+  static const Slope<float> slope = {0.5f, 0.7f, 0.1f, 0.2f};
   float* out = y.data();
   double* out64 = y64.data();
   for (const auto& [where, bytes] : places) {
@@ -159,12 +161,12 @@ void speeds(size_t rounds, bool large) {
         jobs.push_back({"moments", way.name, v.name, where, bytes, [=, &t] { sink = way.moments(t, p, n).m2; }});
       }
       jobs.push_back({"kernel", "apply", v.name, where, third * 8, [=, &k] {
-                        k.apply(out, p, third, {0.5f, 1.5f, 0.1f}, {nullptr, false});
+                        k.apply_runs(out, p, third, 1, &affine, {nullptr, false}, Stores::kCached, 0);
                       }});
       jobs.push_back({"kernel", "grad_sums", v.name, where, third * 8,
-                      [=, &k] { sink = k.grad_sums(q, p, 0, 1, third, 0.5f, 1.5f).dy; }});
+                      [=, &k] { sink = k.grad_sums(q, p, 0, 1, third, 0.5f, 1.5f, 0).dy; }});
       jobs.push_back({"kernel", "slope", v.name, where, third * 12, [=, &k] {
-                        k.slope(out, q, p, third, {0.5f, 1.5f, 0.7f, 0.1f, 0.2f});
+                        k.slope_runs(out, q, p, third, 1, &slope, Stores::kCached, 0);
                       }});
       if (strcmp(where, "L2") != 0) continue;
       for (const auto& [what, data] : {std::pair<std::string, const float*>{"ordinary data", ordinary.data()},

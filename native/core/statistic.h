@@ -76,8 +76,7 @@ inline bool extreme<float>(const Statistic& s, double n) {
   // |x - mean| <= sqrt(M2) for statistics of x itself, so 2^125 is never passed unless M2 passes 2^250; running ones
   // say nothing of x, but x - mean stays in range where the mean is small beside the largest float. The slope of dx has
   // the square of rstd.
-  return s.var * n > 0x1p250 || __builtin_fabs(s.mean) > 0x1p102 || s.rstd > 0x1p50 ||
-         (s.rstd > 0 && s.rstd < 0x1p-50);
+  return s.var * n > 0x1p250 || __builtin_fabs(s.mean) > 0x1p102 || s.rstd > 0x1p50 || (s.rstd > 0 && s.rstd < 0x1p-50);
 }
 
 // From the sums of h and h * xHat over the n values of one statistic.

@@ -155,8 +155,7 @@ SIMDNORM_KERNEL void gate_elements(S* g, const S* dy, const S* x, size_t n, Affi
 
 template <class S>
 SIMDNORM_KERNEL void gate_by_row(S* g, const S* dy, const S* x, Rows rows, AffineColumns<Value<S>> f, const S* add) {
-  down(x, rows, f, add,
-       [&](size_t i, auto v, auto lanes) { store(g + i, keep_open(load(dy + i, lanes), v), lanes); });
+  down(x, rows, f, add, [&](size_t i, auto v, auto lanes) { store(g + i, keep_open(load(dy + i, lanes), v), lanes); });
 }
 
 }  // namespace

@@ -50,8 +50,7 @@ inline GradSums sums_of_row(const S* dy, const S* x, size_t n, Affine<Value<S>> 
     }
     if (sum_dy) return terms([&](ptrdiff_t i, Vec<T> g, Vec<T>, auto lanes) { add_to(sum_dy + i, g, lanes); });
     if (!sum_dy_xhat) return terms([](ptrdiff_t, Vec<T>, Vec<T>, auto) {});
-    return terms(
-        [&](ptrdiff_t i, Vec<T> g, Vec<T> x_hat, auto lanes) { add_to(sum_dy_xhat + i, g * x_hat, lanes); });
+    return terms([&](ptrdiff_t i, Vec<T> g, Vec<T> x_hat, auto lanes) { add_to(sum_dy_xhat + i, g * x_hat, lanes); });
   };
   if (weight) return with([&](ptrdiff_t i, Vec<T> g, auto lanes) { return g * load(weight + i, lanes); });
   return with([](ptrdiff_t, Vec<T> g, auto) { return g; });
@@ -101,8 +100,7 @@ SIMDNORM_KERNEL void grad_columns(const S* dy, const S* x, Rows rows, const Valu
         prefetch(dy + i, ahead);
         prefetch(x + i, ahead);
         const Vec<T> g = h(row, load(dy + i, lanes));
-        const Vec<T> x_hat =
-            (load(x + i, lanes) - load(center + first + j, lanes)) * load(scale + first + j, lanes);
+        const Vec<T> x_hat = (load(x + i, lanes) - load(center + first + j, lanes)) * load(scale + first + j, lanes);
         return Terms<T>{g, g * x_hat};
       });
       for_each_vector(cols, [&](size_t j, auto lanes) {
@@ -155,8 +153,8 @@ inline void slope_of_row(S* dx, const S* dy, const S* x, size_t n, Slope<Value<S
 }
 
 template <class S>
-SIMDNORM_KERNEL void slope_elements(S* dx, const S* dy, const S* x, size_t n, Slope<Value<S>> f,
-                                    const Value<S>* weight, Stores stores) {
+SIMDNORM_KERNEL void slope_elements(S* dx, const S* dy, const S* x, size_t n, Slope<Value<S>> f, const Value<S>* weight,
+                                    Stores stores) {
   slope_of_row(dx, dy, x, n, f, weight, stores, 0);
   after(stores);
 }

@@ -14,32 +14,11 @@ namespace {
 
 template <class S>
 constexpr Kernels<S> kKernels = {
-    moments<S>,
-    moments_columns<S>,
-    merge_columns,
-    apply_runs<S>,
-    apply_elements<S>,
-    apply_columns<S>,
-    apply_by_row<S>,
-    normalize_rows<S>,
-    gate_runs<S>,
-    gate_elements<S>,
-    gate_by_row<S>,
-    grad_sums<S>,
-    grad_elements<S>,
-    drain<Value<S>>,
-    backward_rows<S>,
-    grad_sums_row<S>,
-    grad_columns<S>,
-    slope_runs<S>,
-    slope_elements<S>,
-    slope_columns<S>,
-    slope_by_row<S>,
-    squares<S>,
-    respond<S>,
-    respond_back<S>,
-    respond_slope<S>,
-    window_sums,
+    moments<S>,        moments_columns<S>, merge_columns,    apply_runs<S>,    apply_elements<S>, apply_columns<S>,
+    apply_by_row<S>,   normalize_rows<S>,  gate_runs<S>,     gate_elements<S>, gate_by_row<S>,    grad_sums<S>,
+    grad_elements<S>,  drain<Value<S>>,    backward_rows<S>, grad_sums_row<S>, grad_columns<S>,   slope_runs<S>,
+    slope_elements<S>, slope_columns<S>,   slope_by_row<S>,  squares<S>,       respond<S>,        respond_back<S>,
+    respond_slope<S>,  window_sums,
 };
 
 }  // namespace

@@ -30,7 +30,8 @@ struct SlopeColumns {
 };
 
 // Rows of one matrix after the other, without gaps: n elements, the first of which is in column `phase`. Coefficients
-// are those of `period` columns, at least 16, over again for 16 more: so a vector begins anywhere and no row has a rest.
+// are those of `period` columns, at least 16, over again for 16 more: so a vector begins anywhere and no row has a
+// rest.
 struct Periodic {
   size_t n, period, phase;
 };
@@ -40,8 +41,8 @@ struct Rows {
   size_t count, n, stride;
 };
 
-// Where dy and dy * xHat of each element of a row are added up, over rows: by way of `lanes`, which are zeros before and
-// after. Each pair may be null.
+// Where dy and dy * xHat of each element of a row are added up, over rows: by way of `lanes`, which are zeros before
+// and after. Each pair may be null.
 template <class T>
 struct ParameterSums {
   double *dy, *dy_xhat;
@@ -69,8 +70,8 @@ struct Kernels {
   using T = Value<S>;
 
   // Moments of `pieces` stretches of n elements, one block of at most a few thousand elements. With About::kZero the
-  // mean is 0 and M2 the sum of squares. Constant data give M2 = 0 exactly. What lies `ahead` elements on is fetched for
-  // later, here and below; 0 for nothing.
+  // mean is 0 and M2 the sum of squares. Constant data give M2 = 0 exactly. What lies `ahead` elements on is fetched
+  // for later, here and below; 0 for nothing.
   Moments (*moments)(const S* x, size_t stride, size_t pieces, size_t n, About about, size_t ahead);
 
   // The same down each column, a value for each in every array of `out`.
@@ -96,15 +97,16 @@ struct Kernels {
   size_t (*normalize_rows)(S* y, const S* x, Rows rows, const Rule& rule, const T* weight, const T* bias,
                            Finish<S> finish, Statistic* saved, size_t saved_stride, Stores stores);
 
-  // g = dy where the y of the apply kernels is positive or NaN before its ReLU, else 0: y is computed again, which costs
-  // less than reading it. g may be dy.
+  // g = dy where the y of the apply kernels is positive or NaN before its ReLU, else 0: y is computed again, which
+  // costs less than reading it. g may be dy.
   void (*gate_runs)(S* g, const S* dy, const S* x, size_t n, size_t runs, const Affine<T>* f, const S* add);
   void (*gate_elements)(S* g, const S* dy, const S* x, size_t n, Affine<T> f, const T* weight, const T* bias,
                         const S* add);
   void (*gate_by_row)(S* g, const S* dy, const S* x, Rows rows, AffineColumns<T> f, const S* add);
 
   // Sums of dy and of dy * (x - center) * scale over `pieces` stretches.
-  GradSums (*grad_sums)(const S* dy, const S* x, size_t stride, size_t pieces, size_t n, T center, T scale, size_t ahead);
+  GradSums (*grad_sums)(const S* dy, const S* x, size_t stride, size_t pieces, size_t n, T center, T scale,
+                        size_t ahead);
 
   // Sums of h = dy * weight[i] and of h * xHat over one stretch, weight may be null; and dy and dy * xHat are added to
   // sum_dy[i] and sum_dy_xhat[i], where there are such.
@@ -113,8 +115,8 @@ struct Kernels {
   // into[i] += from[i], from[i] = 0.
   void (*drain)(double* into, T* from, size_t n);
 
-  // grad_elements and slope_elements of rows of at most kBlock elements; dx may be null. Stops before the first row with
-  // a statistic that asks for care, and returns how many are done.
+  // grad_elements and slope_elements of rows of at most kBlock elements; dx may be null. Stops before the first row
+  // with a statistic that asks for care, and returns how many are done.
   size_t (*backward_rows)(S* dx, const S* dy, const S* x, Rows rows, About about, const T* weight,
                           const Statistic* saved, size_t saved_stride, ParameterSums<T> sums, Stores stores);
 

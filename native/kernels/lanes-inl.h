@@ -97,14 +97,16 @@ inline size_t whole(size_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 // Shorter stretches are not worth a head before the first line.
 constexpr size_t kAligned = 8 * kLanes;
 
-// Elements before the first that begins a line: a store across two lines costs two.
+// Elements before the first that begins a line, or half a one of 16-bit data: a store across two lines costs two.
 template <class S>
 inline size_t to_line(const S* p) {
-  return (0 - reinterpret_cast<uintptr_t>(p)) % 64 / sizeof(S);
+  constexpr size_t kBytes = kLanes * sizeof(S) < 64 ? kLanes * sizeof(S) : 64;
+  return (0 - reinterpret_cast<uintptr_t>(p)) % kBytes / sizeof(S);
 }
 
-// Of a line that is otherwise streamed the first n elements. A cached store would wait for the line to come from memory,
-// and hold up the stores of the next row's sums: LayerNorm's way back through 4096 x 768 took 1.4 times as long.
+// Of a line that is otherwise streamed the first n elements. A cached store would wait for the line to come from
+// memory, and hold up the stores of the next row's sums: LayerNorm's way back through 4096 x 768 took 1.4 times as
+// long.
 template <class S>
 inline void stream_first(S* y, Vec<Value<S>> v, size_t n) {
   v.stream_first(y, n);
@@ -175,8 +177,8 @@ inline void map_columns(S* y, Periodic at, Stores stores, F value) {
   some(at.n - i);
 }
 
-// Asks for the line `ahead` elements on, for when its turn comes; 0: nothing is to come. What hardware fetches by itself
-// ends with a page, and begins anew at each piece: pieces of 12 KiB came in at half the rate of one stretch.
+// Asks for the line `ahead` elements on, for when its turn comes; 0: nothing is to come. What hardware fetches by
+// itself ends with a page, and begins anew at each piece: pieces of 12 KiB came in at half the rate of one stretch.
 template <class S>
 inline void prefetch(const S* p, size_t ahead) {
   if (ahead > 0) __builtin_prefetch(reinterpret_cast<const char*>(p) + ahead * sizeof(S));
@@ -262,7 +264,7 @@ inline void add_pairs(Chains<A>& chains, ptrdiff_t i, ptrdiff_t end, F terms) {
 
 // Elements behind a chain of every lane.
 template <class A>
-constexpr size_t kWindow = 2 * Chains<A>::kChain * kLanes;
+constexpr size_t kWindow = 2 * Chains<A>::kChain* kLanes;
 
 // terms(i, lanes) summed over n elements from p on, by loads that do not cross a line: memory that comes from beyond
 // the caches is read by half as fast otherwise. Where p is not at a line's begin, the first vector has only lanes from
@@ -295,9 +297,8 @@ inline Sums sum_along(const S* p, size_t stride, size_t pieces, size_t n, F term
   if (n >= kWindow<A>) {
     for (size_t piece = 0; piece < pieces; piece++) {
       const size_t at = piece * stride;
-      const Sums s = sum_stretch<A>(p + at, n, [&](ptrdiff_t i, auto lanes) {
-        return terms(i + static_cast<ptrdiff_t>(at), lanes);
-      });
+      const Sums s = sum_stretch<A>(
+          p + at, n, [&](ptrdiff_t i, auto lanes) { return terms(i + static_cast<ptrdiff_t>(at), lanes); });
       all = {all.a + s.a, all.b + s.b};
     }
     return all;
@@ -325,8 +326,8 @@ struct ColumnLanes {
   Terms<double> total[kColumns / kLanes];
 };
 
-// How far ahead of itself sum_down fetches: past the strip at work, 8 KiB at least. Its order, down a strip and then along
-// it, hides from hardware what comes next: 100352 x 64 took 1.8 times as long.
+// How far ahead of itself sum_down fetches: past the strip at work, 8 KiB at least. Its order, down a strip and then
+// along it, hides from hardware what comes next: 100352 x 64 took 1.8 times as long.
 inline size_t ahead_of(Rows rows) {
   const size_t strip = kStrip * rows.stride;
   return strip > 2048 ? strip : 2048;

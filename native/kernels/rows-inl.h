@@ -1,8 +1,8 @@
 // Whole rows, each with its own statistic and a weight for each element: LayerNorm and RMSNorm. See kernels-inl.h.
 //
-// What is first read of a row comes before what is last written of the row above it: otherwise the way from a row's last
-// addition to its first product, through a tree of sums, a division and a root, would be waited for in every row. Rows
-// of at most four vectors go sixteen at a time, with a lane for each in all that happens once a row.
+// What is first read of a row comes before what is last written of the row above it: otherwise the way from a row's
+// last addition to its first product, through a tree of sums, a division and a root, would be waited for in every row.
+// Rows of at most four vectors go sixteen at a time, with a lane for each in all that happens once a row.
 #include <float.h>
 #include <stddef.h>
 
@@ -19,7 +19,8 @@ constexpr size_t kTile = kLanes;     // such rows
 template <class T>
 inline bool plain(const Statistic& s, double n) {
   const double limit = sizeof(T) == sizeof(float) ? 0x1p50 : 0x1p450, most = limit * limit;
-  return s.rstd < limit && s.rstd > 1 / limit && __builtin_fabs(s.mean) < most && s.var * n < most * most;
+  return s.scale == 1 && s.rstd < limit && s.rstd > 1 / limit && __builtin_fabs(s.mean) < most &&
+         s.var * n < most * most;
 }
 
 // xHat

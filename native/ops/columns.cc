@@ -1,5 +1,5 @@
-// Channels, or groups of them, side by side: channels-last memory and (N, C). And rows that are channels: LayerNorm over
-// an axis, where each column has a statistic and each row a weight.
+// Channels, or groups of them, side by side: channels-last memory and (N, C). And rows that are channels: LayerNorm
+// over an axis, where each column has a statistic and each row a weight.
 //
 // Statistics run down the columns, whole rows at a time. A pass without weights by row then takes the matrix as one
 // stretch whose coefficients repeat.
@@ -42,11 +42,12 @@ void each_rows(const parallel::Team& team, size_t rows, size_t bytes_each, bool 
 template <class S>
 class ColumnsForward : ForwardBase<S> {
   using Base = ForwardBase<S>;
-  using typename Base::T;
   using Base::bytes_, Base::g_, Base::k_, Base::op_;
+  using typename Base::T;
 
  public:
-  ColumnsForward(const Kernels<S>& k, const Normalize<S>& op) : Base(k, op), layout_(g_), by_row_(g_.channel_by_row()) {}
+  ColumnsForward(const Kernels<S>& k, const Normalize<S>& op)
+      : Base(k, op), layout_(g_), by_row_(g_.channel_by_row()) {}
 
   Status run() {
     const Teams teams(this->alone(), g_.batch);
@@ -134,8 +135,8 @@ class ColumnsForward : ForwardBase<S> {
 template <class S>
 class ColumnsBackward : BackwardBase<S> {
   using Base = BackwardBase<S>;
-  using typename Base::T;
   using Base::bytes_, Base::dy_, Base::g_, Base::k_, Base::op_, Base::sums_wanted_;
+  using typename Base::T;
 
  public:
   ColumnsBackward(const Kernels<S>& k, const Backward<S>& op)

@@ -9,8 +9,8 @@ namespace {
 template <class S>
 class ElementsForward : ForwardBase<S> {
   using Base = ForwardBase<S>;
-  using typename Base::T;
   using Base::bytes_, Base::g_, Base::k_, Base::op_;
+  using typename Base::T;
 
  public:
   ElementsForward(const Kernels<S>& k, const Normalize<S>& op) : Base(k, op), blocks_(row_blocks(g_)) {}
@@ -76,7 +76,7 @@ class ElementsForward : ForwardBase<S> {
 
 // ---- back ----
 
-constexpr size_t kChunk = 48;             // rows a kernel goes back through at a time: whole tiles, and whole chains
+constexpr size_t kChunk = 48;              // rows a kernel goes back through at a time: whole tiles, and whole chains
 constexpr size_t kPartElements = 1 << 15;  // elements worth parameter gradients of their own
 constexpr size_t kParts = 32;              // most of them
 constexpr size_t kLongTogether = 8;        // long rows whose parameter gradients are summed before their dx
@@ -84,8 +84,8 @@ constexpr size_t kLongTogether = 8;        // long rows whose parameter gradient
 template <class S>
 class ElementsBackward : BackwardBase<S> {
   using Base = BackwardBase<S>;
-  using typename Base::T;
   using Base::bytes_, Base::dy_, Base::g_, Base::k_, Base::op_, Base::sums_wanted_;
+  using typename Base::T;
 
  public:
   ElementsBackward(const Kernels<S>& k, const Backward<S>& op)

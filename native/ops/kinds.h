@@ -25,14 +25,14 @@ Status backward_elements(const Kernels<S>& k, const Backward<S>& op);
 template <class S>
 Status backward_columns(const Kernels<S>& k, const Backward<S>& op);
 
-#define SIMDNORM_KIND(kind)                                                                  \
-  template Status normalize_##kind(const Kernels<float>&, const Normalize<float>&);         \
-  template Status normalize_##kind(const Kernels<double>&, const Normalize<double>&);       \
-  template Status normalize_##kind(const Kernels<Float16>&, const Normalize<Float16>&);     \
-  template Status normalize_##kind(const Kernels<BFloat16>&, const Normalize<BFloat16>&);   \
-  template Status backward_##kind(const Kernels<float>&, const Backward<float>&);           \
-  template Status backward_##kind(const Kernels<double>&, const Backward<double>&);         \
-  template Status backward_##kind(const Kernels<Float16>&, const Backward<Float16>&);       \
+#define SIMDNORM_KIND(kind)                                                               \
+  template Status normalize_##kind(const Kernels<float>&, const Normalize<float>&);       \
+  template Status normalize_##kind(const Kernels<double>&, const Normalize<double>&);     \
+  template Status normalize_##kind(const Kernels<Float16>&, const Normalize<Float16>&);   \
+  template Status normalize_##kind(const Kernels<BFloat16>&, const Normalize<BFloat16>&); \
+  template Status backward_##kind(const Kernels<float>&, const Backward<float>&);         \
+  template Status backward_##kind(const Kernels<double>&, const Backward<double>&);       \
+  template Status backward_##kind(const Kernels<Float16>&, const Backward<Float16>&);     \
   template Status backward_##kind(const Kernels<BFloat16>&, const Backward<BFloat16>&);
 
 // Whole items side by side where there are enough of them, otherwise one item after the other by all threads. The parts

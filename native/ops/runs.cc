@@ -79,8 +79,8 @@ void each_run(const Geometry& g, const Slab& slab, size_t from, size_t to, bool 
 template <class S>
 class RunsForward : ForwardBase<S> {
   using Base = ForwardBase<S>;
-  using typename Base::T;
   using Base::bytes_, Base::g_, Base::k_, Base::op_;
+  using typename Base::T;
 
  public:
   RunsForward(const Kernels<S>& k, const Normalize<S>& op)
@@ -161,8 +161,8 @@ class RunsForward : ForwardBase<S> {
 template <class S>
 class RunsBackward : BackwardBase<S> {
   using Base = BackwardBase<S>;
-  using typename Base::T;
   using Base::bytes_, Base::dy_, Base::g_, Base::k_, Base::op_, Base::sums_wanted_;
+  using typename Base::T;
 
  public:
   RunsBackward(const Kernels<S>& k, const Backward<S>& op)
@@ -247,8 +247,8 @@ class RunsBackward : BackwardBase<S> {
         for (size_t p = 0; op_.gated && p < b.pieces; p++) {
           gate(begin + b.offset + p * g_.stride(), b.n, slab, run, 1, gates);
         }
-        const GradSums part = k_.grad_sums(dy + b.offset, x + b.offset, g_.stride(), b.pieces, b.n, f.center, f.scale,
-                                           g_.stride());
+        const GradSums part =
+            k_.grad_sums(dy + b.offset, x + b.offset, g_.stride(), b.pieces, b.n, f.center, f.scale, g_.stride());
         sums.dy += part.dy;
         sums.dy_xhat += part.dy_xhat;
         for (size_t p = 0; careful && p < b.pieces; p++) {

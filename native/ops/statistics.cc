@@ -92,8 +92,9 @@ Moments reduce_rows(const Kernels<S>& k, const S* x, const Blocks& blocks, About
                     Moments* units) {
   const auto unit_of = [&](size_t unit) {
     Moments m = {0, 0, 0, 0, 0};
-    blocks.each(unit,
-                [&](Blocks::Block b) { merge(m, k.moments(x + b.offset, blocks.stride(), b.pieces, b.n, about, blocks.stride())); });
+    blocks.each(unit, [&](Blocks::Block b) {
+      merge(m, k.moments(x + b.offset, blocks.stride(), b.pieces, b.n, about, blocks.stride()));
+    });
     return m;
   };
   Moments m;

@@ -8,8 +8,8 @@
 namespace simdnorm {
 
 // `bytes` are all that an op reads and writes, in stretches of `stretch`. A cached store first reads the line from
-// memory, where the output has left the caches since the last call: 1.5 to 2 times the time past them, half of it inside.
-// Measured to turn at 5/8 of L3 for one thread; several find their parts there until 5/4.
+// memory, where the output has left the caches since the last call: 1.5 to 2 times the time past them, half of it
+// inside. Measured to turn at 5/8 of L3 for one thread; several find their parts there until 5/4.
 inline Stores stores_for(size_t bytes, size_t stretch, size_t threads) {
   const size_t limit = cpu::caches().l3 / 8 * (threads > 1 ? 10 : 5);
   return bytes > limit && stretch >= 512 ? Stores::kStreamed : Stores::kCached;

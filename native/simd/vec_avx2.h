@@ -42,7 +42,9 @@ struct Reg<float> {
   static __m256i mask(size_t from, size_t to) { return _mm256_andnot_si256(below(from), below(to)); }
   static Type load_some(const float* p, size_t from, size_t to) { return _mm256_maskload_ps(p, mask(from, to)); }
   static void store_some(float* p, size_t from, size_t to, Type v) { _mm256_maskstore_ps(p, mask(from, to), v); }
-  static Type keep_some(Type v, size_t from, size_t to) { return _mm256_and_ps(v, _mm256_castsi256_ps(mask(from, to))); }
+  static Type keep_some(Type v, size_t from, size_t to) {
+    return _mm256_and_ps(v, _mm256_castsi256_ps(mask(from, to)));
+  }
   static Type at_least(Type v, Type limit) { return _mm256_max_ps(limit, v); }
   static Type keep_open(Type v, Type gate) { return _mm256_and_ps(v, _mm256_cmp_ps(gate, fill(0), _CMP_NLE_UQ)); }
   static Type sums(const Type* v) {
@@ -103,7 +105,9 @@ struct Reg<double> {
   static __m256i mask(size_t from, size_t to) { return _mm256_andnot_si256(below(from), below(to)); }
   static Type load_some(const double* p, size_t from, size_t to) { return _mm256_maskload_pd(p, mask(from, to)); }
   static void store_some(double* p, size_t from, size_t to, Type v) { _mm256_maskstore_pd(p, mask(from, to), v); }
-  static Type keep_some(Type v, size_t from, size_t to) { return _mm256_and_pd(v, _mm256_castsi256_pd(mask(from, to))); }
+  static Type keep_some(Type v, size_t from, size_t to) {
+    return _mm256_and_pd(v, _mm256_castsi256_pd(mask(from, to)));
+  }
   static double sum(Type v) {
     const __m128d two = _mm256_castpd256_pd128(v) + _mm256_extractf128_pd(v, 1);
     return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));

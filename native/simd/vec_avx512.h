@@ -45,9 +45,7 @@ struct Reg<float> {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(gate, fill(0), _CMP_NLE_UQ), v);
   }
   // Lanes a[i] + a[i + 8], the same of b.
-  static Type halve(Type a, Type b) {
-    return _mm512_shuffle_f32x4(a, b, 0x44) + _mm512_shuffle_f32x4(a, b, 0xee);
-  }
+  static Type halve(Type a, Type b) { return _mm512_shuffle_f32x4(a, b, 0x44) + _mm512_shuffle_f32x4(a, b, 0xee); }
   static Type sums(const Type* v) {
     Type quad[4];
     for (int i = 0; i < 4; i++) {  // four lanes each of v[i], v[i + 4], v[i + 8] and v[i + 12]

@@ -13,9 +13,11 @@ namespace {
 // An entry forgotten in a table is a null pointer there.
 template <class T>
 bool complete(const simdnorm::Kernels<T>& k) {
-  return k.moments && k.moments_columns && k.apply && k.apply_elements && k.apply_columns && k.grad_sums &&
-         k.grad_sums_elements && k.grad_columns && k.grad_columns_by_row && k.slope && k.slope_elements &&
-         k.slope_columns;
+  return k.moments && k.moments_columns && k.merge_columns && k.apply_runs && k.apply_elements && k.apply_columns &&
+         k.apply_by_row && k.normalize_rows && k.gate_runs && k.gate_elements && k.gate_by_row && k.grad_sums &&
+         k.grad_elements && k.drain && k.backward_rows && k.grad_sums_row && k.grad_columns && k.slope_runs &&
+         k.slope_elements && k.slope_columns && k.slope_by_row && k.squares && k.respond && k.respond_back &&
+         k.respond_slope && k.window_sums;
 }
 
 }  // namespace

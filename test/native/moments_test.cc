@@ -151,7 +151,7 @@ void cascade_is_pairwise() {
   }
 }
 
-// A kernel that goes on from a state merges as merge() does, bit for bit.
+// A kernel merges columns as merge() does, bit for bit.
 void kernels_merge_alike() {
   constexpr size_t rows = 21, before = 8, cols = 19;
   Random random(4);
@@ -160,20 +160,20 @@ void kernels_merge_alike() {
   for (size_t isa = 0; isa < simdnorm::dispatch::count(); isa++) {
     if (!simdnorm::dispatch::supported(isa)) continue;
     const simdnorm::KernelTable& table = simdnorm::dispatch::table(isa);
-    const auto columns = [&](std::vector<double>& state, size_t row, size_t n, size_t count) {
-      state.resize(4 * cols);
+    const auto spread = [](std::vector<double>& state) {
       double* s = state.data();
-      table.f32.moments_columns(x.data() + row * cols, cols, n, cols, simdnorm::About::kMean,
-                                static_cast<double>(count), {s, s + cols, s + 2 * cols, s + 3 * cols});
+      return simdnorm::Spread<double*>{s, s + cols, s + 2 * cols, s + 3 * cols};
+    };
+    const auto columns = [&](size_t row, size_t n) {
+      std::vector<double> state(4 * cols);
+      table.f32.moments_columns(x.data() + row * cols, {n, cols, cols}, simdnorm::About::kMean, spread(state));
+      return state;
     };
     const auto at = [](const std::vector<double>& s, size_t j, size_t n) {
       return Moments{static_cast<double>(n), s[j], s[cols + j], s[2 * cols + j], s[3 * cols + j]};
     };
-    std::vector<double> first, second, both;
-    columns(first, 0, before, 0);
-    columns(second, before, rows - before, 0);
-    columns(both, 0, before, 0);
-    columns(both, before, rows - before, before);
+    std::vector<double> first = columns(0, before), second = columns(before, rows - before), both = first;
+    table.f32.merge_columns(spread(both), before, spread(second), rows - before, cols);
     for (size_t j = 0; j < cols; j++) {
       Moments merged = at(first, j, before);
       merge(merged, at(second, j, rows - before));

@@ -43,6 +43,8 @@ const Layer kLayers[] = {
     {"rows by element", {7, 1, 1, 130, 1, 130}},
     {"rows by element, long", {2, 1, 1, 70001, 1, 70001}},
     {"rows by element, many", {1000, 1, 1, 33, 1, 33}},
+    {"rows by element, long and many", {53, 1, 1, 5003, 1, 5003}},
+    {"rows by element, parts", {120, 1, 1, 900, 1, 900}},
     {"rows by element, group", {5, 1, 3, 4, 1, 12}},
     {"columns", {1, 300, 17, 1, 1, 17}},
     {"columns, tall", {1, 9000, 5, 1, 1, 5}},

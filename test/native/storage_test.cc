@@ -57,7 +57,9 @@ void on_every_isa(const char* name) {
   for (size_t isa = 0; isa < dispatch::count(); isa++) {
     if (!dispatch::supported(isa)) continue;
     for (const float scale : {1.0f, 1.0009765f, 0.99993896f, 0.333333f, 1e-3f, 7e-6f, 3e4f, -1.5f}) {
-      dispatch::table(isa).of(S()).apply(y.data(), x.data(), x.size(), {0, scale, 0}, {nullptr, false});
+      const Affine<float> f = {0, scale, 0};
+      dispatch::table(isa).of(S()).apply_runs(y.data(), x.data(), x.size(), 1, &f, {nullptr, false}, Stores::kCached,
+                                              0);
       bool right = true;
       for (size_t i = 0; i < x.size(); i++) {
         const S expected = stored<S>(value_of(x[i]) * scale + 0.0f);
