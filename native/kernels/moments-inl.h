@@ -19,12 +19,10 @@ constexpr size_t kGuess = 2 * kLanes;
 // Squares below 2^-126 lose digits or vanish, at most 2^-150 each: n of them hide below 2^-24 of a sum of n * 2^-126.
 constexpr double kTinySquare = 0x1p-126;
 
-// Beside an eps of this size, squares that vanished are nothing.
+// Beside an eps of this size, squares that vanished are nothing: rows of zeros are rows like others.
 constexpr double kLeastEps = 0x1p-100;
 
-inline bool float_squares_hold(double squares, double n, bool tiny_matters = true) {
-  return squares <= FLT_MAX && (!tiny_matters || squares >= n * kTinySquare);
-}
+inline bool float_squares_hold(double squares, double n) { return squares <= FLT_MAX && squares >= n * kTinySquare; }
 inline bool shift_holds(Sums s, double n) { return s.a * s.a <= s.b * (n * 0.25); }
 
 template <class A, class S>
@@ -89,19 +87,21 @@ inline Moments moments_of(const S* x, size_t stride, size_t pieces, size_t n, Ab
   using T = Value<S>;
   const double count = static_cast<double>(pieces) * static_cast<double>(n);
   const bool narrow = sizeof(T) == sizeof(float);
+  const auto vanish = [&](Sums s) { return narrow && !tiny_matters && s.b < count * kTinySquare; };
   if (pieces == 1 && n <= 2 * kLanes) return moments_of_few(x, n, origin);
   if (origin == About::kZero) {
     Sums s = deviations<T>(x, stride, pieces, n, T(0), ahead);
-    if (narrow && !float_squares_hold(s.b, count, tiny_matters)) s = deviations<double>(x, stride, pieces, n, 0.0);
+    if (narrow && !float_squares_hold(s.b, count) && !vanish(s)) s = deviations<double>(x, stride, pieces, n, 0.0);
     return {count, 0, 0, s.b, 0};
   }
   T shift = guess_mean(x, stride, pieces, n);
   Sums s = deviations<T>(x, stride, pieces, n, shift, ahead);
+  if (vanish(s)) return about(static_cast<double>(shift), s, count);
   if (!shift_holds(s, count)) {
     shift = static_cast<T>(static_cast<double>(shift) + s.a / count);
     s = deviations<T>(x, stride, pieces, n, shift);
   }
-  if (narrow && !(float_squares_hold(s.b, count, tiny_matters) && shift_holds(s, count))) {
+  if (narrow && !(float_squares_hold(s.b, count) && shift_holds(s, count))) {
     return moments_in_double(x, stride, pieces, n, static_cast<double>(value_of(x[0])));
   }
   return about(static_cast<double>(shift), s, count);

@@ -138,6 +138,7 @@ inline TileStatistics statistics_of_tile(const S* x, Rows rows, const Rule& rule
     return Terms<float>{d, d * d};
   });
   const Vec<double> squares = widen(s.b), limit(0x1p50);
+  const double vanishing = rule.eps < kLeastEps ? 0 : kTinySquare;
   TileStatistics out;
   Vec<double> m2 = squares, trusted = squares;
   if (centered) {
@@ -147,12 +148,11 @@ inline TileStatistics statistics_of_tile(const S* x, Rows rows, const Rule& rule
     m2 = at_least(squares - sum * offset, Vec<double>());
     out.mean = widen(narrow(mean));
     out.rest = (mean - out.mean) + low;
-    trusted = sum * offset * Vec<double>(4);  // shift_holds
+    trusted = sum * offset * Vec<double>(4) - n * Vec<double>(vanishing);  // shift_holds
   }
   out.var = m2 / n;
   out.rstd = Vec<double>(1) / square_root(out.var + Vec<double>(rule.eps));
-  const double least_square = rule.eps < kLeastEps ? kTinySquare : 0;
-  const uint32_t plain = at_most(squares, Vec<double>(FLT_MAX)) & at_most(n * Vec<double>(least_square), squares) &
+  const uint32_t plain = at_most(squares, Vec<double>(FLT_MAX)) & at_most(n * Vec<double>(kTinySquare - vanishing), squares) &
                          at_most(trusted, squares) & at_most(out.mean * out.mean, Vec<double>(0x1p200)) &
                          at_most(out.rstd, limit) & at_most(Vec<double>(1) / limit, out.rstd);
   out.plain = least(rows.count, static_cast<size_t>(__builtin_ctz(~plain)));
