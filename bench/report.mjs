@@ -1,56 +1,12 @@
-// From figures to ratios, and from ratios to words and tables.
+// The words and tables of a report: see run.mjs for what it holds.
 //
 //   node bench/report.mjs FILE.json      FILE.md and FILE.svg again, and the summary
-//
-// A row is one cell in one mode, with a number of threads and a variant: { id, op, mode, threads, variant, times, ulp,
-// unsupported }, and by `rated` { best, toBest, toLimit }, the last two by the product's name.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { chart } from './chart.mjs';
-import { geometricMean, median } from './statistics.mjs';
-
-const SLOWER = 1;
-/** A cell with a ratio above this is lost. */
-const LOST = 1.1;
-
-const fastest = (names, times) => names.filter((name) => times[name]).sort((a, b) => times[a].us - times[b].us)[0];
-const namesOf = (roles, wanted) => Object.keys(roles).filter((name) => roles[name] === wanted);
-
-/** With the products' ratios to the best peer and to the limit. */
-export function rated(row, roles) {
-  const { times } = row;
-  const to = (other) => {
-    const those = other ? namesOf(roles, 'product').filter((name) => times[name]) : [];
-    return Object.fromEntries(those.map((name) => [name, times[name].us / times[other].us]));
-  };
-  const best = fastest(namesOf(roles, 'peer'), times);
-  return { ...row, best, toBest: to(best), toLimit: to(fastest(namesOf(roles, 'limit'), times)) };
-}
-
-/** Key by key, of objects that need not have them all. */
-function medians(objects) {
-  const values = {};
-  for (const object of objects) {
-    for (const [key, value] of Object.entries(object)) (values[key] ??= []).push(value);
-  }
-  return Object.fromEntries(Object.entries(values).map(([key, all]) => [key, median(all)]));
-}
-
-/** One row for each of the first run's: medians over the runs, of the ratios too; the errors are the first run's. */
-export function overRuns(runs) {
-  return runs[0].map((first, i) => {
-    const rows = runs.map((run) => run[i]);
-    const times = Object.fromEntries(
-      Object.keys(first.times).map((name) => [name, medians(rows.map((row) => row.times[name] ?? {}))]),
-    );
-    const best = fastest([...new Set(rows.map((row) => row.best))], times);
-    const [toBest, toLimit] = ['toBest', 'toLimit'].map((ratio) => medians(rows.map((row) => row[ratio])));
-    return { ...first, times, best, toBest, toLimit };
-  });
-}
-
-// ---- words ----
+import { LOST } from './ratios.mjs';
+import { geometricMean } from './statistics.mjs';
 
 const figure = (us) => (us >= 100 ? us.toFixed(0) : us.toPrecision(3));
 const ratio = (value) => (value === undefined ? '' : value.toFixed(2));
@@ -96,7 +52,7 @@ function comparison(rows, product) {
       `  by op: ${ops.join(', ')}`,
       ...(rated.some((row) => row.toLimit[product]) ? [`  to the limit: ${mean(rated, 'toLimit')}`] : []),
       `  above ${LOST}, lost: ${named(above(LOST, Infinity))}`,
-      `  above ${SLOWER.toFixed(1)}: ${named(above(SLOWER, LOST))}`,
+      `  above 1.0: ${named(above(1, LOST))}`,
     );
   }
   return lines;

@@ -71,9 +71,9 @@ export class Peer {
     const [before, began] = [usage(this.#process.pid), performance.now()];
     const answer = await this.ask(line);
     const [after, ms] = [usage(this.#process.pid), performance.now() - began];
-    if (!before || !after) return { ...answer, ms, foreign: 0 };
+    if (!before || !after) return { ...answer, foreign: 0 };
     const others = after.all - before.all - (after.own - before.own) - TICK_MS;
-    return { ...answer, ms, foreign: Math.max(0, others) / Math.max(ms, 1) };
+    return { ...answer, foreign: Math.max(0, others) / Math.max(ms, 1) };
   }
 
   quit() {

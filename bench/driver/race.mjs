@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { median } from '../statistics.mjs';
 
 const QUIET = 0.15; // of a processor, what others may take
-const SLOW_MS = 2000; // an answer that takes longer is asked for once
+const SLOW_US = 4e5; // a call this long is timed once
 
 /** The least disturbed of up to `tries` answers. */
 async function askQuietly(peer, line, tries) {
@@ -14,7 +14,7 @@ async function askQuietly(peer, line, tries) {
   for (let attempt = 0; attempt < tries; attempt++) {
     const answer = await peer.askWatched(line);
     if (!best || answer.foreign < best.foreign) best = answer;
-    if (answer.unsupported || best.foreign < QUIET || answer.ms > SLOW_MS) break;
+    if (answer.unsupported || best.foreign < QUIET || answer.us > SLOW_US) break;
     await sleep(50);
   }
   return best;
@@ -32,7 +32,7 @@ async function beside(busy, f) {
 }
 
 /**
- * @param entrants [{ name, peer }], each with the cell prepared
+ * @param entrants [{ name, process }], each with the cell prepared
  * @param busy whether another process spins meanwhile
  * @returns name -> { us, least, foreign }: medians over the rounds, and the least of all
  */
@@ -42,7 +42,7 @@ export function race(entrants, { rounds, ms, gap, tries, busy }) {
   return beside(busy, async () => {
     for (let round = 0; round < rounds; round++) {
       for (let turn = 0; turn < entrants.length; turn++) {
-        const { name, peer } = entrants[(turn + round) % entrants.length];
+        const { name, process: peer } = entrants[(turn + round) % entrants.length];
         if (slow.has(name)) continue;
         const line = `time ${ms}`;
         // The first answer warms up: it is not weighed against the disturbance.
@@ -52,7 +52,7 @@ export function race(entrants, { rounds, ms, gap, tries, busy }) {
           continue;
         }
         found.get(name).push(answer);
-        if (answer.ms > SLOW_MS) slow.add(name);
+        if (answer.us > SLOW_US) slow.add(name);
         await sleep(gap);
       }
     }
