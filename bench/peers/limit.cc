@@ -1,5 +1,5 @@
-// The least that any implementation of a cell must do: the same bytes read and written, with one multiply-add, under the
-// same protocol and in the same minutes, because the memory of a shared machine is not the same an hour later.
+// The least that any implementation of a cell must do: the same bytes read and written, with one multiply-add, under
+// the same protocol and in the same minutes, because the memory of a shared machine is not the same an hour later.
 //   forward: y = a x + b.   backward: dx = a dy + x.   LIMIT_STREAM: with streaming stores
 #include <stdlib.h>
 
@@ -50,7 +50,9 @@ void backward(float* dx, const float* dy, const float* x, long n) {
 // A second thread that spins a little and then sleeps, so as not to disturb the other peers.
 class Helper {
  public:
-  Helper() { std::thread([this] { work(); }).detach(); }
+  Helper() {
+    std::thread([this] { work(); }).detach();
+  }
 
   void together(const std::function<void(int)>& part) {
     const int turn = turn_ + 1;

@@ -3,7 +3,7 @@
 // variance, no running statistics.
 //
 // Debian's libdnnl-dev (2.6) will do, and version 3, whose constructors name source and destination apart and which
-// also has group normalization and, from 3.8 on, RMS.
+// also has group normalization and, from 3.9 on, RMS.
 #include <omp.h>
 
 #include <dnnl.hpp>
@@ -172,7 +172,7 @@ class Work {
     using Backward = dnnl::layer_normalization_backward;
     auto flags = Flags::use_scale | Flags::use_shift;
     if (c_.op == "rmsnorm") {
-#if SINCE(3, 8)
+#if SINCE(3, 9)
       flags = Flags::use_scale | Flags::rms_norm;
 #else
       throw std::runtime_error("no RMS in this version");

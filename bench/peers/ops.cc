@@ -24,9 +24,12 @@ Geometry geometry_of(const serve::Cell& c) {
 
 serve::Job window_job(const serve::Cell& c, const Kernels<float>& k) {
   const size_t size = c.param, n = c.batch(), plane = c.plane();
-  const ChannelWindow window = {c.channels_last() ? n * plane : n, static_cast<size_t>(c.channels()),
-                                c.channels_last() ? 1 : plane,     size / 2,
-                                (size - 1) / 2,                    {1, 1e-4 / static_cast<double>(size), 0.75}};
+  const ChannelWindow window = {c.channels_last() ? n * plane : n,
+                                static_cast<size_t>(c.channels()),
+                                c.channels_last() ? 1 : plane,
+                                size / 2,
+                                (size - 1) / 2,
+                                {1, 1e-4 / static_cast<double>(size), 0.75}};
   const serve::Array x = c.x(), out(x.size()), dy = c.backward() ? c.dy() : serve::Array();
   serve::Job job;
   job.results = {{c.backward() ? "dx" : "y", out}};
