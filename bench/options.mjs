@@ -18,16 +18,18 @@ const usage = `npm run bench -- [options]
   --tries=3               answers asked for while other processes take more than 15 % of a processor
   --runs=5                passes over the grid: figures are medians over them (default: 1)
   --huge                  huge pages for all (glibc 2.35): no luck with physical pages
+  --markdown              the table to paste at the end, not only its summary
   --out=FILE.json         everything, and FILE.md and FILE.svg beside it
   --once                  every cell once and small: that all is right and starts (CI)
   --calls                 forwards of 1000 elements: what a call costs beyond the kernels`;
 
-const text = (value) => ({ type: 'string', ...(value && { default: value }) });
-const flag = { type: 'boolean', default: false };
+const defaults = { threads: '1,2', variants: 'reused', rounds: '5', ms: '100', gap: '20', tries: '3', runs: '1' };
+const texts = ['cells', 'modes', 'grid', 'peers', 'isa', 'against', 'out'];
+const flags = ['huge', 'markdown', 'once', 'calls', 'help'];
 const known = {
-  ...{ cells: text(), modes: text(), grid: text(), peers: text(), isa: text(), against: text(), out: text() },
-  ...{ threads: text('1,2'), variants: text('reused'), rounds: text('5'), ms: text('100'), gap: text('20') },
-  ...{ tries: text('3'), runs: text('1'), huge: flag, once: flag, calls: flag, help: flag },
+  ...Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, { type: 'string', default: value }])),
+  ...Object.fromEntries(texts.map((name) => [name, { type: 'string' }])),
+  ...Object.fromEntries(flags.map((name) => [name, { type: 'boolean', default: false }])),
 };
 
 const list = (value) => value.split(',').filter(Boolean);
@@ -37,9 +39,9 @@ function among(name, value, all) {
   if (unknown !== undefined) throw new RangeError(`--${name}: no ${unknown}; there are ${all.join(', ')}`);
   return wanted;
 }
-function count(name, value) {
+function count(name, value, least = 1) {
   const number = Number(value);
-  if (!(number >= 0)) throw new RangeError(`--${name}=${value}: not a number`);
+  if (!(number >= least)) throw new RangeError(`--${name}=${value}: must be a number from ${least} on`);
   return number;
 }
 
@@ -55,7 +57,10 @@ function gridOf({ grid, cells, once }) {
 /** null where help was asked for, which has been given. */
 export function readOptions() {
   const { values } = parseArgs({ options: known });
-  if (values.help) return (console.log(usage), null);
+  if (values.help) {
+    console.log(usage);
+    return null;
+  }
   if (values.once) Object.assign(values, { threads: '1', runs: '1' });
   if (values.calls) {
     values.grid ??= 'calls';
@@ -64,7 +69,8 @@ export function readOptions() {
   }
   const everybody = Object.keys(contestants);
   values.peers ??= everybody.filter((name) => contestants[name].role !== 'own').join();
-  const [rounds, ms, gap, tries] = ['rounds', 'ms', 'gap', 'tries'].map((name) => count(name, values[name]));
+  const [rounds, tries] = ['rounds', 'tries'].map((name) => count(name, values[name]));
+  const [ms, gap] = ['ms', 'gap'].map((name) => count(name, values[name], 0));
   return {
     ...values,
     grid: gridOf(values),

@@ -10,7 +10,7 @@ import { endAll, startAll } from './driver/start.mjs';
 import { readOptions } from './options.mjs';
 import { judgeOf } from './oracle.mjs';
 import { overRuns, rated } from './ratios.mjs';
-import { callsTable, line, summary, write } from './report.mjs';
+import { callsTable, line, markdown, summary, write } from './report.mjs';
 
 // A peer further off than this does something else, and is no measure.
 const OTHER_WORK_ULP = 1 << 13;
@@ -104,8 +104,9 @@ const report = {
   roles,
   cells: overRuns(runs),
 };
+const words = options.calls ? callsTable : options.markdown ? markdown : summary;
 if (options.once) console.log(`${report.cells.length} cells with ${present.map(({ name }) => name).join(', ')}`);
-else console.log(`\n${options.calls ? callsTable(report) : summary(report)}`);
+else console.log(`\n${words(report)}`);
 if (options.out) {
   writeFileSync(options.out, `${JSON.stringify(report, null, 1)}\n`);
   write(report, options.out.replace(/\.json$/, ''));

@@ -28,7 +28,7 @@ function operatorOf({ op, shape, param, mode }, { weight, bias, runningMean, run
         constants: [...both(), constant('mean', runningMean), constant('var', runningVar)],
         saved: [
           { name: 'runningMean', shape: channels },
-          { name: 'runningVar', shape: channels },
+          { name: 'populationVar', shape: channels }, // ONNX averages biased variances: not what is compared
         ],
       };
     }
