@@ -35,7 +35,7 @@ function dodge(xs) {
 
 const escaped = (text) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
 const text = (x, y, content, attributes = '') => `<text x="${x}" y="${y}" ${attributes}>${escaped(content)}</text>`;
-const percent = (ratio) => (ratio === 1 ? 'the best peer' : `${ratio}`);
+const plural = (count) => `${count} thread${count > 1 ? 's' : ''}`;
 
 /** @param product whose ratios; the cells with reused outputs */
 export function chart({ cells, products: [product], versions, machine, date }) {
@@ -68,7 +68,7 @@ export function chart({ cells, products: [product], versions, machine, date }) {
     const strong = tick === 1;
     return [
       `<path d="M${at} ${plot.top - 6}V${bottom + 6}" stroke="${strong ? ink.text : ink.grid}" stroke-width="${strong ? 1.5 : 1}"/>`,
-      text(at, bottom + 22, percent(tick), 'text-anchor="middle"'),
+      text(at, bottom + 22, tick === 1 ? 'the best peer' : String(tick), 'text-anchor="middle"'),
     ].join('');
   });
   const dots = lanes.flatMap((lane) => {
@@ -81,7 +81,7 @@ export function chart({ cells, products: [product], versions, machine, date }) {
       const color = threadColors[threads.indexOf(cell.threads) % threadColors.length];
       const ratio = cell.toBest[product];
       const edge = ratio > LOST ? ink.lost : '#fff';
-      const title = `${cell.id} ${cell.mode}, ${cell.threads} thread${cell.threads > 1 ? 's' : ''}: ${ratio.toFixed(2)} of ${cell.best}`;
+      const title = `${cell.id} ${cell.mode}, ${plural(cell.threads)}: ${ratio.toFixed(2)} of ${cell.best}`;
       return (
         `<circle cx="${xs[i].toFixed(1)}" cy="${(lane.y + offsets[i]).toFixed(1)}" r="${radius}" fill="${color}" ` +
         `stroke="${edge}" stroke-width="${ratio > LOST ? 1.8 : 0.8}"><title>${escaped(title)}</title></circle>`
@@ -91,20 +91,19 @@ export function chart({ cells, products: [product], versions, machine, date }) {
   const labels = lanes.map((lane) =>
     text(plot.left - 10, lane.y + 4, lane.mode, `text-anchor="end" fill="${ink.faint}"`),
   );
-  const legend = threads.map((count, i) => {
-    const at = plot.right - 96 * (threads.length - i);
-    return (
-      `<circle cx="${at}" cy="36" r="${radius + 0.8}" fill="${threadColors[i % threadColors.length]}"/>` +
-      text(at + 11, 40, `${count} thread${count > 1 ? 's' : ''}`)
-    );
+  const height = bottom + 62;
+  const base = height - 16;
+  const keys = [
+    ...threads.map((count, i) => ({ color: threadColors[i % threadColors.length], name: plural(count) })),
+    { color: '#fff', edge: ink.lost, name: `above ${LOST}: lost` },
+  ];
+  const legend = keys.map(({ color, edge = color, name }, i) => {
+    const at = plot.right - 100 * (keys.length - i);
+    const dot = `<circle cx="${at}" cy="${base - 4}" r="${radius}" fill="${color}" stroke="${edge}" stroke-width="1.8"/>`;
+    return dot + text(at + 11, base, name);
   });
-  legend.push(
-    `<circle cx="${plot.right - 96 * threads.length - 118}" cy="36" r="${radius}" fill="#fff" stroke="${ink.lost}" stroke-width="1.8"/>` +
-      text(plot.right - 96 * threads.length - 107, 40, `above ${LOST}: lost`),
-  );
   const peers = [...new Set(shown.map(({ best }) => best))].map((name) => `${name} ${versions[name]}`).join(', ');
   const one = x(1);
-  const height = bottom + 62;
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}"
   font-family="system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif" font-size="12.5" fill="${ink.faint}">
 <rect width="100%" height="100%" fill="#fff"/>
@@ -117,7 +116,7 @@ ${axis.join('\n')}
 ${labels.join('\n')}
 ${dots.join('\n')}
 ${legend.join('\n')}
-${text(16, height - 12, `${machine.cpu}, ${machine.processors} processors, Node ${machine.node}, ${date}`, 'font-size="11"')}
+${text(16, base, `${machine.cpu}, ${machine.processors} processors, Node ${machine.node}, ${date}`, 'font-size="11"')}
 </svg>
 `;
 }
