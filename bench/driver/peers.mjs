@@ -19,7 +19,7 @@ function nodePeer(name, packages) {
   try {
     for (const each of packages) createRequire(`${npmFolder}/`).resolve(each);
   } catch {
-    const install = `npm install --ignore-scripts --prefix ${relative(process.cwd(), npmFolder)}`;
+    const install = `npm install --ignore-scripts --prefix ${process.env.BENCH_PEERS ?? relative(process.cwd(), npmFolder)}`;
     throw new Missing(`${install} ${packages.join(' ')} (BENCH_PEERS names another folder)`);
   }
   return { ...node(name), env: { BENCH_PEERS: npmFolder } };
