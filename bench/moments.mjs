@@ -9,27 +9,20 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { isa } from 'simdnorm';
+import { compiler, folder, link, object, root, sources } from './build.mjs';
 
 const { values: options } = parseArgs({
   options: { isa: { type: 'string' }, quick: { type: 'boolean' }, json: { type: 'boolean' } },
 });
-
-const root = fileURLToPath(new URL('..', import.meta.url));
-const source = (path) => join(root, path);
-const folder = source('build-bench');
-const { variables: flags } = JSON.parse(readFileSync(source('native/sources.gypi'), 'utf8'));
-const compiler = process.env.CXX ?? 'g++';
-mkdirSync(folder, { recursive: true });
 
 // ---- build: each instruction set as it is, with longer float chains, and with multiply and add fused where it can ----
 
 // An include folder that comes before the root: the same kernels with one constant changed.
 const overlay = join(folder, 'long-chains');
 const lanes = 'native/kernels/lanes-inl.h';
-const text = readFileSync(source(lanes), 'utf8');
+const text = readFileSync(join(root, lanes), 'utf8');
 if (!text.includes('kChain = 24;')) throw new Error(`${lanes}: there is no kChain = 24 to change`);
 mkdirSync(dirname(join(overlay, lanes)), { recursive: true });
 writeFileSync(join(overlay, lanes), text.replace('kChain = 24;', 'kChain = 4096;'));
@@ -41,7 +34,7 @@ const fuse = {
   neon: ['-ffp-contract=fast'],
 };
 const variants = supported.flatMap((name) => {
-  const own = flags[`isa_${name}_cflags`];
+  const own = sources[`isa_${name}_cflags`];
   const all = [
     { name, flags: own },
     { name, kind: 'long_chains', flags: [...own, '-I', overlay] },
@@ -52,23 +45,17 @@ const variants = supported.flatMap((name) => {
     .map((v) => ({ ...v, id: v.kind ? `${name}_${v.kind}` : name }));
 });
 
-const objects = [];
-function compile(name, path, own = []) {
-  objects.push(join(folder, `${name}.o`));
-  const all = [...flags.common_cflags, ...own, '-I', root, '-x', 'c++', path, '-c', '-o', objects.at(-1)];
-  execFileSync(compiler, all, { stdio: 'inherit' });
-}
-for (const v of variants) {
+const objects = variants.flatMap((v) => {
   const header = `native/simd/vec_${v.name}.h`;
   const own = [...v.flags, `-DSIMDNORM_ISA=${v.id}`, `-DVEC_HEADER="${header}"`];
-  compile(`kernels-${v.id}`, source('native/kernels/kernels-inl.h'), [...own, '-include', header]);
-  compile(`peers-${v.id}`, source('bench/kernels/peers.cc'), own);
-}
-for (const path of flags.ops_sources.filter((path) => !path.includes('dispatch')))
-  compile(path.replaceAll('/', '-'), source(path));
-compile('main', source('bench/kernels/main.cc'), [`-DVARIANTS=${variants.map(({ id }) => `V(${id})`).join(' ')}`]);
-const program = join(folder, 'moments');
-execFileSync(compiler, [...objects, '-pthread', '-o', program], { stdio: 'inherit' });
+  return [
+    object(`kernels-${v.id}`, 'native/kernels/kernels-inl.h', [...own, '-include', header]),
+    object(`peers-${v.id}`, 'bench/kernels/peers.cc', own),
+  ];
+});
+const ops = sources.ops_sources.filter((path) => !path.includes('dispatch')).map((path) => object(path, path));
+const main = object('main', 'bench/kernels/main.cc', [`-DVARIANTS=${variants.map(({ id }) => `V(${id})`).join(' ')}`]);
+const program = link('moments', [...objects, ...ops, main]);
 
 // ---- run ----
 

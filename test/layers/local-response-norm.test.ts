@@ -1,61 +1,17 @@
-// LocalResponseNorm and CrossMapLRN2d against an oracle of their own, which knows windows as lists of channels.
+// LocalResponseNorm and CrossMapLRN2d against their oracle.
 
 import { CrossMapLRN2d, LocalResponseNorm, noGrad, StateError, Tensor, tensor } from '../../lib';
 import { addon } from '../../lib/internal/addon';
 import { everyWay, onEveryIsa } from '../support/isa';
+import { oracle, type WindowQuestion } from '../support/local-response';
 import { values } from '../support/shapes';
 import { expectClose, expectSameBits, unitRoundoff, type Dtype } from '../support/tolerance';
 
-const { abs, max, min, pow } = Math;
+const { abs, max, min } = Math;
 const arrays = { float32: Float32Array, float64: Float64Array };
 const dtypes: Dtype[] = ['float32', 'float64'];
 const data = (t: Tensor): Float64Array => t.data as Float64Array;
 const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
-
-interface Question {
-  shape: number[];
-  x: ArrayLike<number>;
-  dy: ArrayLike<number>;
-  /** The channels around c that are in its window, and what their squares are multiplied by. */
-  window: (c: number) => [first: number, last: number];
-  scale: number;
-  beta: number;
-  k: number;
-}
-
-/** y and dx, and the size of the terms of dx: what its error is measured against. */
-function oracle({ shape, x, dy, window, scale, beta, k }: Question): Record<'y' | 'dx' | 'terms', Float64Array> {
-  const [n, channels, ...rest] = shape as [number, number, ...number[]];
-  const inner = sizeOf(rest);
-  const [y, dx, terms] = [x, x, x].map(({ length }) => new Float64Array(length)) as [
-    Float64Array,
-    Float64Array,
-    Float64Array,
-  ];
-  const members = Array.from({ length: channels }, (_, c) => {
-    const [first, last] = window(c);
-    return Array.from({ length: channels }, (_, j) => j).filter((j) => j >= first && j <= last);
-  });
-  const of = members.map((_, c) => members.flatMap((list, j) => (list.includes(c) ? [j] : [])));
-  for (let at = 0; at < n * inner; at++) {
-    const index = (c: number): number => (((at / inner) | 0) * channels + c) * inner + (at % inner);
-    const s = members.map((list) => k + scale * list.reduce((sum, j) => sum + x[index(j)]! ** 2, 0));
-    for (let c = 0; c < channels; c++) {
-      const e = index(c);
-      y[e] = x[e]! / pow(s[c]!, beta);
-      const direct = dy[e]! / pow(s[c]!, beta);
-      dx[e] = direct;
-      terms[e] = abs(direct);
-      if (beta === 0) continue;
-      for (const j of of[c]!) {
-        const term = (2 * scale * beta * x[e]! * dy[index(j)]! * x[index(j)]!) / pow(s[j]!, beta + 1);
-        dx[e]! -= term;
-        terms[e]! += abs(term);
-      }
-    }
-  }
-  return { y, dx, terms };
-}
 
 const windows = {
   torch: (size: number) => (c: number) =>
@@ -74,7 +30,7 @@ function channelsLast(x: Tensor): Tensor {
     .permute(0, spatial.length + 1, ...spatial.map((i) => i + 1));
 }
 
-function checkAgainstOracle(layer: LocalResponseNorm | CrossMapLRN2d, q: Omit<Question, 'x' | 'dy'>): void {
+function checkAgainstOracle(layer: LocalResponseNorm | CrossMapLRN2d, q: Omit<WindowQuestion, 'x' | 'dy'>): void {
   const { dtype } = layer;
   const size = sizeOf(q.shape);
   const x = tensor(values(size, dtype, 0.5, 2), q.shape);
@@ -115,7 +71,7 @@ function checkAgainstOracle(layer: LocalResponseNorm | CrossMapLRN2d, q: Omit<Qu
 onEveryIsa('LocalResponseNorm against the oracle', () => {
   describe.each(dtypes)('%s', (dtype) => {
     const response = { alpha: 0.3, beta: 0.75, k: 1.5 };
-    const question = (size: number, shape: number[], options = response): Omit<Question, 'x' | 'dy'> => ({
+    const question = (size: number, shape: number[], options = response): Omit<WindowQuestion, 'x' | 'dy'> => ({
       shape,
       window: windows.torch(size),
       scale: options.alpha / size,

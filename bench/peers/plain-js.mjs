@@ -2,11 +2,12 @@
 // accumulators so that the additions are not one dependent chain. One thread. Hot loops are functions of their own, so
 // that the JIT compiles each once and well.
 //
-// The loops are by geometry, [batch, outer, groups, inner, run, channels]: `slabs` where a channel's elements lie
-// together (BatchNorm, GroupNorm, InstanceNorm), `columns` where channels lie side by side, `rows` for LayerNorm and
-// RMSNorm. Each gives { forward(mode), backward() }.
+// The loops of norms are by geometry, [batch, outer, groups, inner, run, channels]: `slabs` where a channel's elements
+// lie together (BatchNorm, GroupNorm, InstanceNorm), `columns` where channels lie side by side, `rows` for LayerNorm and
+// RMSNorm; `windows` are LocalResponseNorm's. Each gives { forward(y, mode), backward(dx) }.
 
-import { EPS, MOMENTUM } from '../grid.mjs';
+import { EPS, geometryOf, inputsOf, LRN, MOMENTUM, product } from '../cells.mjs';
+import { serve, Unsupported } from './serve.mjs';
 
 // ---- along the data: elements [from, to) ----
 
@@ -142,12 +143,12 @@ function blend(running, c, value) {
 
 // ---- the layers ----
 
-function slabs({ geometry, x, y, dy, dx, weight, bias, dweight, dbias, runningMean, runningVar }) {
+function slabs({ geometry, x, dy, weight, bias, dweight, dbias, runningMean, runningVar }) {
   const [batch, outer, groups, inner, run] = geometry;
   const [stride, count, perGroup] = [groups * inner, outer * inner, inner / run];
   const [means, rstds] = [new Float64Array(batch * groups), new Float64Array(batch * groups)];
   const sums = new Float64Array(2);
-  const forward = (mode) => {
+  const forward = (y, mode) => {
     for (let index = 0; index < batch * groups; index++) {
       const g = index % groups;
       const begin = ((index - g) / groups) * outer * stride + g * inner;
@@ -174,7 +175,7 @@ function slabs({ geometry, x, y, dy, dx, weight, bias, dweight, dbias, runningMe
       }
     }
   };
-  const backward = () => {
+  const backward = (dx) => {
     dweight.fill(0);
     dbias.fill(0);
     for (let index = 0; index < batch * groups; index++) {
@@ -207,10 +208,10 @@ function slabs({ geometry, x, y, dy, dx, weight, bias, dweight, dbias, runningMe
   return { forward, backward };
 }
 
-function columns({ geometry, x, y, dy, dx, weight, bias, dweight, dbias, runningMean, runningVar }) {
+function columns({ geometry, x, dy, weight, bias, dweight, dbias, runningMean, runningVar }) {
   const [, count, cols] = geometry;
   const [mean, square, rstd, scale, shift, byX, s, q] = Array.from({ length: 8 }, () => new Float64Array(cols));
-  const forward = (mode) => {
+  const forward = (y, mode) => {
     if (mode === 'eval') mean.set(runningMean);
     else {
       mean.fill(0);
@@ -230,7 +231,7 @@ function columns({ geometry, x, y, dy, dx, weight, bias, dweight, dbias, running
     }
     affineColumns(y, x, count, cols, scale, shift);
   };
-  const backward = () => {
+  const backward = (dx) => {
     s.fill(0);
     q.fill(0);
     gradColumns(s, q, dy, x, count, cols, mean);
@@ -246,12 +247,12 @@ function columns({ geometry, x, y, dy, dx, weight, bias, dweight, dbias, running
   return { forward, backward };
 }
 
-function rows({ geometry, about, x, y, dy, dx, weight, bias, dweight, dbias }) {
+function rows({ op, geometry, x, dy, weight, bias, dweight, dbias }) {
   const [count, , , n] = geometry;
-  const centered = about === 'mean';
+  const centered = op !== 'rmsnorm';
   const [means, rstds] = [new Float64Array(count), new Float64Array(count)];
   const [sumW, sumB, sums] = [new Float64Array(n), new Float64Array(n), new Float64Array(2)];
-  const forward = () => {
+  const forward = (y) => {
     for (let r = 0; r < count; r++) {
       const at = r * n;
       const mean = centered ? sum(x, at, at + n) / n : 0;
@@ -262,7 +263,7 @@ function rows({ geometry, about, x, y, dy, dx, weight, bias, dweight, dbias }) {
       else scaleElements(y, x, at, n, rstd, weight);
     }
   };
-  const backward = () => {
+  const backward = (dx) => {
     sumW.fill(0);
     sumB.fill(0);
     for (let r = 0; r < count; r++) {
@@ -276,8 +277,117 @@ function rows({ geometry, about, x, y, dy, dx, weight, bias, dweight, dbias }) {
   return { forward, backward };
 }
 
-/** The loops of one row of the grid. Arrays are Float32Array; `bias` and `dbias`, and the running ones, are null where there are none. */
-export function plain(row) {
-  const [, outer, , inner, run] = row.geometry;
-  return run > 1 ? slabs(row) : inner === 1 && outer > 1 ? columns(row) : rows(row);
+// ---- LocalResponseNorm: a running sum of squares at every position; s^-0.75 as 1 / (sqrt(s) * sqrt(sqrt(s))) ----
+
+function addSquares(into, x, at, sign) {
+  for (let i = 0; i < into.length; i++) into[i] += sign * x[at + i] * x[at + i];
 }
+
+function respond(y, sums, x, at, squares, scale) {
+  for (let i = 0; i < squares.length; i++) {
+    const s = LRN.k + scale * squares[i],
+      root = Math.sqrt(s);
+    sums[at + i] = s;
+    y[at + i] = x[at + i] / (root * Math.sqrt(root));
+  }
+}
+
+function ratios(into, dy, x, sums, at) {
+  for (let i = 0; i < into.length; i++) {
+    const s = sums[at + i],
+      root = Math.sqrt(s);
+    into[i] = (dy[at + i] * x[at + i]) / (s * root * Math.sqrt(root));
+  }
+}
+
+function addRatios(into, ratio, at, sign) {
+  for (let i = 0; i < into.length; i++) into[i] += sign * ratio[at + i];
+}
+
+function respondSlope(dx, dy, x, sums, at, total, scale) {
+  for (let i = 0; i < total.length; i++) {
+    const root = Math.sqrt(sums[at + i]);
+    dx[at + i] = dy[at + i] / (root * Math.sqrt(root)) - scale * x[at + i] * total[i];
+  }
+}
+
+function windows({ shape: [n, channels, ...spatial], param: size, x, dy }) {
+  const inner = product(spatial);
+  const before = size >> 1,
+    after = size - 1 - before;
+  const sums = new Float32Array(x.length);
+  const total = new Float64Array(inner);
+  const ratio = new Float32Array(channels * inner);
+  // step(c) for every channel, with `total` the sum over its window: add(c, 1) comes in ahead, add(c, -1) goes behind.
+  const slide = (ahead, behind, add, step) => {
+    total.fill(0);
+    for (let c = 0; c < Math.min(ahead, channels); c++) add(c, 1);
+    for (let c = 0; c < channels; c++) {
+      if (c + ahead < channels) add(c + ahead, 1);
+      if (c - behind - 1 >= 0) add(c - behind - 1, -1);
+      step(c);
+    }
+  };
+  const forward = (y) => {
+    for (let at = 0; at < x.length; at += channels * inner) {
+      slide(
+        after,
+        before,
+        (c, sign) => addSquares(total, x, at + c * inner, sign),
+        (c) => respond(y, sums, x, at + c * inner, total, LRN.alpha / size),
+      );
+    }
+  };
+  const backward = (dx) => {
+    for (let at = 0; at < n * channels * inner; at += channels * inner) {
+      for (let c = 0; c < channels; c++)
+        ratios(ratio.subarray(c * inner, (c + 1) * inner), dy, x, sums, at + c * inner);
+      slide(
+        before,
+        after,
+        (c, sign) => addRatios(total, ratio, c * inner, sign),
+        (c) => respondSlope(dx, dy, x, sums, at + c * inner, total, (2 * LRN.beta * LRN.alpha) / size),
+      );
+    }
+  };
+  return { forward, backward };
+}
+
+function loopsOf(work) {
+  if (work.op === 'lrn') {
+    if (work.layout === 'nhwc') throw new Unsupported('no loops for channels-last');
+    return windows(work);
+  }
+  const [batch, outer, , inner, run] = work.geometry;
+  if (run > 1) return slabs(work);
+  if (outer === 1) return rows(work);
+  if (batch > 1 || inner > 1) throw new Unsupported('no loops for channels-last with statistics for each sample');
+  return columns(work);
+}
+
+function prepare(cell) {
+  const { mode, op, variant, threads } = cell;
+  if (threads !== 1) throw new Unsupported('one thread only');
+  if (op === 'none') throw new Unsupported('there is nothing to do');
+  const inputs = inputsOf(cell);
+  const { weight, bias, runningMean, runningVar } = inputs;
+  const gradients = {
+    dweight: weight && new Float32Array(weight.length),
+    dbias: bias && new Float32Array(bias.length),
+  };
+  const geometry = op === 'lrn' ? null : geometryOf(cell);
+  const loops = loopsOf({ ...cell, ...inputs, ...gradients, geometry });
+  const given = (results) => Object.fromEntries(Object.entries(results).filter(([, data]) => data));
+
+  const length = product(cell.shape);
+  let out = new Float32Array(length);
+  const output = () => (variant === 'fresh' ? (out = new Float32Array(length)) : out);
+  if (mode === 'backward') {
+    loops.forward(out, 'train');
+    return { run: () => loops.backward(output()), results: () => given({ dx: out, ...gradients }) };
+  }
+  const running = mode === 'train' ? { runningMean, runningVar } : {};
+  return { run: () => loops.forward(output(), mode), results: () => given({ y: out, ...running }) };
+}
+
+await serve('plain-js', process.version, prepare);
