@@ -30,6 +30,9 @@ struct Reg<float> {
   static Type keep_first(Type v, size_t n) { return _mm256_and_ps(v, _mm256_castsi256_ps(first(n))); }
   static Type at_least(Type v, Type limit) { return _mm256_max_ps(limit, v); }
   static Type keep_open(Type v, Type gate) { return _mm256_and_ps(v, _mm256_cmp_ps(gate, fill(0), _CMP_NLE_UQ)); }
+  static uint32_t at_most(Type a, Type b) {
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LE_OQ)));
+  }
   static Type load(const Float16* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
   static void store(Float16* p, Type v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
