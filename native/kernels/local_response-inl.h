@@ -23,7 +23,7 @@ inline Vec<double> window_sum(const double* terms, size_t step, size_t window, L
 }
 
 // Elements that a kernel takes through one loop after the other: what is between the load of a square and the store of
-// y is a chain of a hundred cycles, more than a core looks ahead. Short loops ran in 0.7 of the time (AVX-512, Zen 5).
+// y is a chain of a hundred cycles, more than a core looks ahead. Short loops ran in 0.7 of the time (AVX-512).
 constexpr size_t kStrip = 128;
 
 // a / s^beta by name of the power, so that a loop knows which, for the s of one strip at a time.
