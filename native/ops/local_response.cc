@@ -14,19 +14,28 @@ constexpr size_t kDirect = 8;
 // Terms a tile holds: 384 KiB of them, for L2, but at least one vector of columns. Where it may be shorter than fits,
 // to have kMany tiles for the threads, its rows are still a kilobyte of floats.
 constexpr size_t kTile = 49152;
+//
+// Windows of many terms go over all of a tile three times: 32 KiB, for L1.
+constexpr size_t kWideTile = 4096;
 constexpr size_t kVector = 16, kShort = 256, kMany = 32;
 constexpr size_t kLine = 64;
+
+// Whether a window's terms are added for every element anew.
+bool direct(const ChannelWindow& w) {
+  const size_t most = w.channels - 1;
+  return at_most(most, w.before) + at_most(most, w.after) < kDirect;
+}
 
 // Terms of a tile's windows, in double: `rows` x `pitch`. For windows that are added up directly, there are rows of
 // zeros before and behind, so that every window has all its terms. Nothing reads a row of them once its window is done,
 // and what replaces it begins there.
 class Terms {
  public:
-  Terms(const ChannelWindow& w, size_t pitch, bool mirrored) : rows_(w.channels), pitch_(pitch) {
+  Terms(const ChannelWindow& w, size_t pitch, bool mirrored)
+      : rows_(w.channels), pitch_(pitch), direct_(simdnorm::direct(w)) {
     const size_t most = w.channels - 1;
     before_ = at_most(most, mirrored ? w.after : w.before);
     after_ = at_most(most, mirrored ? w.before : w.after);
-    direct_ = before_ + after_ < kDirect;
   }
   size_t size() const { return (direct_ ? rows_ + before_ + after_ : rows_) * pitch_; }
   bool direct() const { return direct_; }
@@ -66,7 +75,7 @@ Stage(size_t, F) -> Stage<F>;
 class Tiles {
  public:
   Tiles(const ChannelWindow& w, size_t arrays) : w_(w) {
-    const size_t fitting = kTile / arrays / w.channels;
+    const size_t fitting = (direct(w) ? kTile / arrays : kWideTile) / w.channels;
     const size_t shared = at_least(kShort, w.outer * w.inner / kMany);
     const size_t wanted = at_least(kVector, at_most(fitting, shared) / kVector * kVector);
     width_ = at_most(w.inner, wanted);
