@@ -14,7 +14,6 @@ constexpr size_t kDirect = 8;
 // Terms a tile holds: 384 KiB of them, for L2, but at least one vector of columns. Where it may be shorter than fits,
 // to have kMany tiles for the threads, its rows are still a kilobyte of floats.
 constexpr size_t kTile = 49152;
-//
 // Windows of many terms go over all of a tile three times: 32 KiB, for L1.
 constexpr size_t kWideTile = 4096;
 constexpr size_t kVector = 16, kShort = 256, kMany = 32;
