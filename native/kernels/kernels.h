@@ -137,8 +137,8 @@ struct Kernels {
 
   // Local response: everything but the data is double, so that no float's square overflows or vanishes. A window's sum
   // at i is terms[i] + terms[i + step] + ... of `window` terms, added from the first on; terms are n + (window - 1) *
-  // step. s^beta is only + - * / sqrt for a beta of 0.5, 0.75 and 1, and within 2^-52 + |beta ln s| * 2^-58 of itself
-  // otherwise.
+  // step. s^beta is only + - * / sqrt for a beta of 0.5, 0.75 and 1, within 2^-33 of itself for 0.75 and data that
+  // are computed with in float; and within 2^-52 + |beta ln s| * 2^-58 of itself for any other beta.
 
   // squares[i] = x[i]^2
   void (*squares)(double* squares, const S* x, size_t n);
@@ -147,6 +147,7 @@ struct Kernels {
   void (*respond)(S* y, const S* x, const double* squares, size_t step, size_t window, size_t n, Response f);
 
   // direct = dy / s^beta, and ratio = direct * x / s, which the other channels of the window have their share in.
+  // direct may be squares, where a window begins.
   void (*respond_back)(double* direct, double* ratio, const S* dy, const S* x, const double* squares, size_t step,
                        size_t window, size_t n, Response f);
 

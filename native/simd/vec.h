@@ -14,12 +14,12 @@
 //   keep_some(v, from, to)          those lanes of v, the others 0
 //   at_least(v, limit)              limit where v < limit, else v: NaN stays, and so does -0 above 0
 //   keep_open(v, gate)              0 where gate <= 0, else v, also where gate is NaN
+//   at_most(a, b)                   bit i is set where a[i] <= b[i] (never for NaN)
 // and, for Reg<float>,
 //   load(p) store(p, v)             from and to Float16 and BFloat16, all NaNs being one
 //   sums(v)                         lane i is the sum of v[i], of kLanes registers, by the tree above
 // and, for Reg<double>,
 //   sum(v)                          the tree above, inside one register
-//   at_most(a, b)                   bit i is set where a[i] <= b[i] (never for NaN)
 //   widen_low(f) widen_high(f)      the two halves of a Reg<float>
 //   narrow(low, high)               the Reg<float> of those halves, rounded to nearest
 //   sqrt(v)                         correctly rounded, as IEEE 754 says
@@ -200,11 +200,10 @@ inline Vec<T> keep_open(Vec<T> v, Vec<T> gate) {
 }
 
 // Bit i is set where a[i] <= b[i].
-inline uint32_t at_most(Vec<double> a, Vec<double> b) {
+template <class T>
+inline uint32_t at_most(Vec<T> a, Vec<T> b) {
   uint32_t bits = 0;
-  for (size_t i = 0; i < Vec<double>::kRegs; i++) {
-    bits |= Reg<double>::at_most(a.r[i], b.r[i]) << (i * Reg<double>::kLanes);
-  }
+  for (size_t i = 0; i < Vec<T>::kRegs; i++) bits |= Reg<T>::at_most(a.r[i], b.r[i]) << (i * Reg<T>::kLanes);
   return bits;
 }
 

@@ -59,6 +59,7 @@ struct Reg<float> {
     const Type a = pairs(quad[0], quad[1]), b = pairs(quad[2], quad[3]);
     return _mm512_shuffle_ps(a, b, 0x88) + _mm512_shuffle_ps(a, b, 0xdd);
   }
+  static uint32_t at_most(Type a, Type b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
   static Type load(const Float16* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }

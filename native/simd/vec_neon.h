@@ -51,6 +51,10 @@ struct Reg<float> {
     };
     return vpaddq_f32(pairs(v[0], v[1]), pairs(v[2], v[3]));
   }
+  static uint32_t at_most(Type a, Type b) {
+    const uint32x4_t bit = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(vcleq_f32(a, b), bit));
+  }
   static Type load(const Float16* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits))); }
   static void store(Float16* p, Type v) { vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
   static Type load(const BFloat16* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16)); }

@@ -43,6 +43,11 @@ struct Generic {
   }
   static Type at_least(Type v, Type limit) { return v < limit ? limit : v; }
   static Type keep_open(Type v, Type gate) { return gate <= fill(0) ? fill(0) : v; }
+  static uint32_t at_most(Type a, Type b) {
+    uint32_t bits = 0;
+    for (size_t i = 0; i < N; i++) bits |= (a[i] <= b[i] ? 1u : 0u) << i;
+    return bits;
+  }
 };
 
 template <class T>
@@ -73,7 +78,6 @@ struct Reg<float> : Generic<float, 4> {
 template <>
 struct Reg<double> : Generic<double, 2> {
   static double sum(Type v) { return v[0] + v[1]; }
-  static uint32_t at_most(Type a, Type b) { return (a[0] <= b[0] ? 1u : 0u) | (a[1] <= b[1] ? 2u : 0u); }
   static Type widen_low(Reg<float>::Type f) { return Type{f[0], f[1]}; }
   static Type widen_high(Reg<float>::Type f) { return Type{f[2], f[3]}; }
   static Reg<float>::Type narrow(Type low, Type high) {
