@@ -11,7 +11,6 @@ import { spawn } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { BatchNorm2d, isa, LayerNorm, noGrad, setNumThreads, tensor } from 'simdnorm';
-import { median } from './timing.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -46,6 +45,8 @@ const cells = Object.entries(sizes).flatMap(([size, shape]) => {
   ];
 });
 
+const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
+
 /** us a call, over a window. */
 function mean(run, threads) {
   setNumThreads(threads);
@@ -75,7 +76,8 @@ async function occupy() {
     return spawn(command, args, { stdio: 'ignore' });
   });
   await new Promise((resolve) => setTimeout(resolve, 500));
-  if (spinners.some(({ exitCode, pid }) => !pid || exitCode !== null)) throw new Error('a spinning process did not start');
+  if (spinners.some(({ exitCode, pid }) => !pid || exitCode !== null))
+    throw new Error('a spinning process did not start');
   return () => spinners.forEach((spinner) => spinner.kill('SIGKILL'));
 }
 

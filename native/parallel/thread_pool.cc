@@ -30,7 +30,7 @@ inline void pause() {
 }
 
 using Clock = std::chrono::steady_clock;
-constexpr auto kSpin = std::chrono::microseconds(50);       // a thread waits so long before it sleeps
+constexpr auto kSpin = std::chrono::microseconds(50);         // a thread waits so long before it sleeps
 constexpr auto kWorthWaking = std::chrono::microseconds(15);  // a job so long is worth a sleeping helper
 
 // Whether done() within kSpin. The processor is offered to others all the while. A thread that spins on the core of the
@@ -48,6 +48,8 @@ bool spin_until(F done) {
   } while (Clock::now() < end);
   return done();
 }
+
+thread_local bool inside_job = false;  // where a wait for the pool would never end
 
 // Grains [next, end) of one thread's part, in one word so that both ends move atomically.
 class alignas(64) Part {
@@ -121,10 +123,16 @@ class Pool {
   void want(size_t n) { wanted_.store(n); }
 
   void run(size_t team, size_t items, size_t grain, Body body, void* context) {
+    if (inside_job) return body(context, 0, items, 0);
     const std::lock_guard<std::mutex> turn(turn_);
     while (helpers_ + 1 < team && start_helper()) {
     }
     if (team > helpers_ + 1) team = helpers_ + 1;
+    if (team != team_.load()) {
+      const std::lock_guard<std::mutex> lock(sleep_);
+      team_.store(team);
+      enlist_.notify_all();
+    }
 
     // A part's ends are 32 bits; coarser grains keep any number of items within them.
     while ((items + grain - 1) / grain > UINT32_MAX) grain *= 2;
@@ -188,6 +196,10 @@ class Pool {
     uint64_t seen = round_.load();
     started_.store(true);
     for (;;) {
+      if (me >= team_.load()) {
+        std::unique_lock<std::mutex> lock(sleep_);
+        while (me >= team_.load()) enlist_.wait(lock);
+      }
       if (!spin_until([&] { return round_.load() != seen; })) {
         std::unique_lock<std::mutex> lock(sleep_);
         asleep_.fetch_add(1);
@@ -208,6 +220,7 @@ class Pool {
 
   void work(size_t me) {
     const FloatEnvironment environment;
+    inside_job = true;
     size_t grain;
     while (parts_[me].take_front(&grain)) {
       call(grain, me);
@@ -216,6 +229,7 @@ class Pool {
     for (size_t i = 1; i < job_.team; i++) {
       while (parts_[(me + i) % job_.team].take_back(&grain)) call(grain, me);
     }
+    inside_job = false;
   }
 
   void call(size_t grain, size_t me) {
@@ -237,7 +251,8 @@ class Pool {
   std::atomic<bool> open_{false};
   std::atomic<int> asleep_{0};
   std::mutex sleep_;
-  std::condition_variable wake_, done_;
+  std::condition_variable wake_, done_, enlist_;
+  std::atomic<size_t> team_{1};  // of the latest job; helpers beyond it wait to be enlisted
   std::atomic<bool> waiting_{false};
   Clock::time_point began_, ended_;  // of a job with a sleeping helper
 };
