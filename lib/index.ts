@@ -20,9 +20,9 @@ export {
 } from './layers/local-response-norm';
 export { RMSNorm, type RMSNormOptions } from './layers/rms-norm';
 export { convertSyncBatchNorm, SyncBatchNorm } from './layers/sync-batch-norm';
-export { Context, type BackwardOptions, type ForwardOptions } from './layers/layer';
+export { Context, type AsyncForwardOptions, type BackwardOptions, type ForwardOptions } from './layers/layer';
 export type { FloatDType } from './internal/call';
-export type { NormBackwardOptions, NormForwardOptions } from './layers/norm';
+export type { NormAsyncForwardOptions, NormBackwardOptions, NormForwardOptions } from './layers/norm';
 export type { NonFinite } from './layers/tracked-norm';
 export type { MaskOptions, NestedMask } from './internal/mask';
 export { Module, Sequential, type ModuleLike } from './module';

@@ -14,6 +14,7 @@
     ],
     "bindings_sources": [
       "native/bindings/arguments.cc",
+      "native/bindings/async.cc",
       "native/bindings/addon.cc"
     ],
     "common_cflags": [

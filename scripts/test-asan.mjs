@@ -9,7 +9,8 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const build = join(root, 'build-asan');
 const run = (command, args) => execFileSync(command, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
 
-run('cmake', ['-S', root, '-B', build, '-DSIMDNORM_ADDON=ON', '-DSIMDNORM_TESTS=OFF', '-DSIMDNORM_SANITIZE=ON']);
+const options = ['-DSIMDNORM_ADDON=ON', '-DSIMDNORM_TESTS=OFF', '-DSIMDNORM_SANITIZE=address,undefined'];
+run('cmake', ['-S', root, '-B', build, ...options]);
 run('cmake', ['--build', build, '--parallel', '2']);
 
 // A package of its own, so that the loader finds this addon and no other.

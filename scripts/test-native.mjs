@@ -1,8 +1,8 @@
-// The C++ tests (ctest) three ways: in release, under the address and undefined-behaviour sanitizers, and for NEON,
-// cross compiled and run in an emulator. Then the digests of all outputs are compared: every instruction set, on x86-64
+// The C++ tests (ctest) four ways: in release, under the address and undefined-behaviour sanitizers, those of the pool
+// under the thread sanitizer, and for NEON, cross compiled and run in an emulator. Then the digests of all outputs are compared: every instruction set, on x86-64
 // and on arm64, gives the same bits.
 //
-//   node scripts/test-native.mjs [--only=release|sanitize|neon]
+//   node scripts/test-native.mjs [--only=release|sanitize|thread|neon]
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -17,7 +17,12 @@ const emulator = ['qemu-aarch64-static', '-L', '/usr/aarch64-linux-gnu'];
 
 const stages = {
   release: { options: [], tools: {} },
-  sanitize: { options: ['-DSIMDNORM_SANITIZE=ON', '-DSIMDNORM_ADDON=OFF'], tools: {} },
+  sanitize: { options: ['-DSIMDNORM_SANITIZE=address,undefined', '-DSIMDNORM_ADDON=OFF'], tools: {} },
+  thread: {
+    options: ['-DSIMDNORM_SANITIZE=thread', '-DSIMDNORM_ADDON=OFF'],
+    tools: {},
+    tests: ['thread_pool', 'ops'],
+  },
   neon: {
     options: [
       '-DSIMDNORM_ADDON=OFF',
@@ -54,14 +59,17 @@ function needTools(tools) {
 const folder = (stage) => join(root, `build-native-${stage}`);
 
 function build(stage) {
-  const { options, tools } = stages[stage];
+  const { options, tools, tests = [] } = stages[stage];
   needTools(tools);
   const generator = spawnSync('ninja', ['--version']).status === 0 ? ['-G', 'Ninja'] : [];
   // The generator of an existing folder cannot be changed.
   const chosen = existsSync(join(folder(stage), 'CMakeCache.txt')) ? [] : generator;
   const steps = [
     ['-S', root, '-B', folder(stage), '-DCMAKE_BUILD_TYPE=Release', '-DSIMDNORM_TESTS=ON', ...chosen, ...options],
-    ['--build', folder(stage), '--parallel', String(availableParallelism())],
+    [
+      ...['--build', folder(stage), '--parallel', String(availableParallelism())],
+      ...tests.flatMap((test) => ['--target', `${test}_test`]),
+    ],
   ];
   for (const args of steps) {
     const result = run('cmake', args, { capture: true });
@@ -71,7 +79,9 @@ function build(stage) {
 }
 
 function ctest(stage) {
+  const { tests } = stages[stage];
   const args = ['--test-dir', folder(stage), '--output-on-failure', '--parallel', String(availableParallelism())];
+  if (tests) args.push('--tests-regex', `^(${tests.join('|')})$`);
   const { stdout } = run('ctest', args, { capture: true });
   process.stdout.write(stdout);
   const summary = /tests passed, (\d+) tests? failed out of (\d+)/.exec(stdout);
@@ -110,7 +120,7 @@ function compare(all) {
 function main() {
   const only = process.argv.slice(2).map((argument) => /^--only=(\w+)$/.exec(argument)?.[1] ?? argument);
   if (only.length > 1 || (only.length === 1 && !(only[0] in stages))) {
-    throw new Failure('usage: node scripts/test-native.mjs [--only=release|sanitize|neon]');
+    throw new Failure(`usage: node scripts/test-native.mjs [--only=${Object.keys(stages).join('|')}]`);
   }
   const chosen = only.length > 0 ? only : Object.keys(stages);
 
@@ -131,7 +141,7 @@ function main() {
     timed(`${stage}: build`, () => build(stage));
     add(timed(`${stage}: test`, () => ctest(stage)));
   }
-  const compared = chosen.filter((stage) => stage !== 'sanitize'); // it has the same code as release
+  const compared = chosen.filter((stage) => !['sanitize', 'thread'].includes(stage)); // those have the code of release
   if (compared.length > 0) {
     if (!chosen.includes('release')) timed('release: build, to compare with', () => build('release'));
     add(timed('digests', () => compare([...new Set(['release', ...compared])].flatMap(digests))));

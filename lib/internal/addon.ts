@@ -23,6 +23,8 @@ export interface Addon {
     runningVar: FloatArray | null,
     add: DataArray | null,
   ): number;
+  /** `forward` on another thread, on memory that nobody can detach; a fault of the work itself goes to `settle`. */
+  forwardAsync(...all: [...Parameters<Addon['forward']>, settle: (fault: number) => void]): number;
   backward(
     block: Float64Array,
     dy: DataArray,

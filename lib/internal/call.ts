@@ -2,7 +2,7 @@
 // bring their own parameters, functions those of the call; nothing here knows either by name, nor torch's rules.
 
 import { allocate, asTensor, elementsOf, gather, Tensor, viewOf, type DType, type TensorData } from '../tensor';
-import { addon, Block, check, Flag, Names, type DataArray, type FloatArray } from './addon';
+import { addon, Block, check, Flag, Names, type Addon, type DataArray, type FloatArray } from './addon';
 import { arrayKind, describe, formatShape, lengthOf } from './errors';
 import { statistics, type Geometry } from './geometry';
 
@@ -126,12 +126,14 @@ export function placeBack(
 const block = new Float64Array(Block.length);
 export const storage = (x: Tensor): number => (x.dtype === 'bfloat16' ? Flag.bfloat16 : 0);
 
+/** `enter`: another way into the kernels, with the same arguments. */
 export function forward(
   where: string,
   given: Tensor,
   plan: Plan,
   keep: Keep,
   out: unknown,
+  enter: Addon['forward'] = addon.forward,
 ): { y: Tensor; saved: Saved | null } {
   const { channelsLast, geometry } = plan;
   const { x, y, keepsInput } = place(where, given, channelsLast, keep, out);
@@ -156,7 +158,7 @@ export function forward(
     block[Block.flags] = plan.flags + storage(x) + (keepsInput ? Flag.keepsInput : 0);
     const [from, to] = [x.data as DataArray, y.data as DataArray];
     const plus = add && (add.data as DataArray);
-    check(addon.forward(block, from, to, weight, bias, saved, runningMean, runningVar, plus), where, Names.forward);
+    check(enter(block, from, to, weight, bias, saved, runningMean, runningVar, plus), where, Names.forward);
   }
   if (saved && relu) {
     // What the ReLU let through is found again from these as they are now, whatever an optimizer does meanwhile.

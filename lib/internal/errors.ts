@@ -1,5 +1,7 @@
 // The one voice of every refusal: who speaks, about what, what came, what was needed.
 
+import { types } from 'node:util';
+
 /** An Error with a stable `code`, for what is neither a wrong kind nor a wrong size. */
 export class StateError extends Error {
   override readonly name = 'StateError';
@@ -43,6 +45,12 @@ export function arrayKind(value: unknown): string | undefined {
 /** The true length of a typed array: 0 when its buffer is detached, whatever a subclass says. */
 export function lengthOf(array: ArrayBufferView): number {
   return lengthGetter.call(array) as number;
+}
+
+/** Whether a typed array lies in a SharedArrayBuffer, whatever it says of itself. */
+export function isShared(array: unknown): boolean {
+  const kind = arrayKind(array);
+  return kind !== undefined && kind !== 'DataView' && types.isSharedArrayBuffer(bufferGetter.call(array));
 }
 
 /** The same memory as an array of another kind with elements as large, whatever a subclass says; the array itself if it is one. */

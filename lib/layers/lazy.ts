@@ -3,6 +3,7 @@
 // torch switches `__class__`. So nothing of this is left in a layer that runs, and what was taken from it before (its
 // parameters, its contexts) stays valid.
 
+import { StateError } from '../internal/errors';
 import { initialize, isUninitialized, uninitialize } from '../internal/uninitialized';
 import { allocate, asTensor, Tensor, type TensorLike } from '../tensor';
 import { BatchNorm1d, BatchNorm2d, BatchNorm3d } from './batch-norm';
@@ -68,6 +69,12 @@ function lazy<T extends TrackedNorm, Options extends TrackedNormOptions>(
         if (isLazy(this)) this.#empty();
         throw error;
       }
+    }
+
+    /** Rejects: whether the layer is lazy any more would be known too late. */
+    override forwardAsync(): Promise<Tensor> {
+      const what = 'has not been fully initialized; run a forward or load a state dict first';
+      return Promise.reject(new StateError('ERR_UNINITIALIZED', `${this.where}.forwardAsync: the layer ${what}`));
     }
 
     protected override beforeLoad(scope: LoadScope): void {

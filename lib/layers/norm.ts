@@ -2,12 +2,13 @@
 // how it reads its input and what is to be computed; nothing here knows a layer by name.
 
 import { Flag } from '../internal/addon';
+import { forwardAsync } from '../internal/async';
 import { addendOf, backward, forward, sameShape, type FloatDType, type Plan, type Saved } from '../internal/call';
 import { checkBoolean, checkNumber, describe, formatShape } from '../internal/errors';
 import { backwardPacked, forwardPacked, type MaskOptions, type PackedSaved, type Packing } from '../internal/mask';
 import type { Reading } from '../internal/plan';
 import { allocate, elementsOf, Parameter, Tensor, type TensorData, type TensorLike } from '../tensor';
-import { Layer, type BackwardOptions, type ForwardOptions, type LayerOptions } from './layer';
+import { Layer, type AsyncForwardOptions, type BackwardOptions, type ForwardOptions, type LayerOptions } from './layer';
 
 export type { FloatDType };
 
@@ -23,6 +24,8 @@ export interface NormForwardOptions extends ForwardOptions, MaskOptions {
    */
   add?: TensorLike | undefined;
 }
+
+export type NormAsyncForwardOptions = AsyncForwardOptions & Pick<NormForwardOptions, 'updateStats'>;
 
 export interface NormBackwardOptions extends BackwardOptions {
   /** Where to write the gradient of `add`, which the forward was given. */
@@ -112,6 +115,25 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
     const { y, saved } = forward(where, x, plan, keep ?? (this.judges ? 'statistics' : null), out);
     this.commit(where, updateStats, plan, this.judges ? [saved!] : null);
     return { y, saved: keep && saved };
+  }
+
+  protected override get asyncNames(): readonly string[] | null {
+    return ['updateStats'];
+  }
+  protected override async runAsync(
+    x: Tensor,
+    keeps: boolean,
+    { out, updateStats = true }: NormAsyncForwardOptions,
+    where: string,
+  ): Promise<{ y: Tensor; saved: Saved | null }> {
+    checkBoolean(where, 'updateStats', updateStats);
+    const plan = this.#planOf(this.read(x, where), where, updateStats, true);
+    const { y, saved } = await forwardAsync(where, x, plan, keeps ? 'reference' : 'statistics', out);
+    this.commit(where, updateStats, plan, [saved]);
+    return { y, saved: keeps ? saved : null };
+  }
+  override forwardAsync(input: TensorLike, options: NormAsyncForwardOptions = {}): Promise<Tensor> {
+    return super.forwardAsync(input, options);
   }
 
   #planOf(x: Reading, where: string, update: boolean, defer: boolean): Plan {

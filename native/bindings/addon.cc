@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include <atomic>
+#include <new>
 
 #include "native/bindings/arguments.h"
+#include "native/bindings/async.h"
 #include "native/dispatch/dispatch.h"
 #include "native/ops/backward.h"
 #include "native/ops/local_response.h"
@@ -43,14 +45,14 @@ int finish(Arguments& a, Status status) { return status == Status::kOk ? 0 : a.f
 
 // forward(block, x, y, weight, bias, saved, runningMean, runningVar, add)
 template <class S>
-int forward_as(Arguments& a) {
+int read_forward(Arguments& a, Normalize<S>* read) {
   using T = Value<S>;
   enum { kX = 1, kY, kWeight, kBias, kSaved, kMean, kVar, kAdd };
+  Normalize<S>& op = *read;
   const Geometry g = a.geometry();
   const size_t x_offset = a.size(kOffsetX), y_offset = a.size(kOffsetY), add_offset = a.size(kOffsetAdd);
   const size_t flags = a.size(kFlags);
   if (!a.ok()) return a.fault();
-  Normalize<S> op;
   op.g = g;
   op.rule = {a.number(kEps), flags & kAboutZero ? About::kZero : About::kMean, (flags & kZeroVarIsZero) != 0};
   op.use_running = (flags & kUseRunning) != 0;
@@ -81,8 +83,36 @@ int forward_as(Arguments& a) {
   if (!(!keeps ? a.check_overlaps(in_place) : op.finish.relu ? a.check_overlaps(apart) : a.check_overlaps(over_add))) {
     return a.fault();
   }
-  if (g.elements() == 0) return 0;
+  return 0;
+}
+
+template <class S>
+int forward_as(Arguments& a) {
+  Normalize<S> op;
+  if (read_forward(a, &op) != 0 || op.g.elements() == 0) return a.fault();
   return finish(a, normalize(dispatch::active().of(S()), op));
+}
+
+// forwardAsync(..., settle): forward's arguments, of memory that nobody can detach. What it returns is a fault before
+// the work; settle takes that of the work.
+template <class S>
+class ForwardJob : public AsyncJob {
+ public:
+  Normalize<S> op;
+
+ private:
+  int execute() override {
+    return normalize(dispatch::active().of(S()), op) == Status::kOk ? 0 : static_cast<int>(Fault::kMemory) * 16;
+  }
+};
+template <class S>
+int forward_async_as(Arguments& a) {
+  constexpr size_t kSettle = 9;
+  auto* const job = new (std::nothrow) ForwardJob<S>;
+  if (!job) return a.fail(Fault::kMemory, 0);
+  if (read_forward(a, &job->op) == 0 && job->start(a.env(), a.values(), kSettle, a.values()[kSettle])) return 0;
+  delete job;
+  return a.ok() ? a.fail(Fault::kMemory, 0) : a.fault();
 }
 
 // backward(block, dy, x, dx, weight, saved, dweight, dbias, gated, add, bias): the last two behind a ReLU only; gated
@@ -329,6 +359,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     napi_callback callback;
   } functions[] = {
       {"forward", SIMDNORM_CALL(forward_as)},
+      {"forwardAsync", SIMDNORM_CALL(forward_async_as)},
       {"backward", SIMDNORM_CALL(backward_as)},
       {"moments", SIMDNORM_CALL(moments_as)},
       {"localResponse", SIMDNORM_WINDOW_CALL(local_response_as)},

@@ -22,6 +22,8 @@ class Arguments {
 
   Arguments(napi_env env, napi_callback_info info);
 
+  napi_env env() const { return env_; }
+  const napi_value* values() const { return values_; }
   bool ok() const { return fault_ == 0; }
   int fault() const { return fault_; }
   int fail(Fault kind, size_t argument);

@@ -8,8 +8,8 @@
 // hands vectors of several registers over in memory: the sums ran at 0.4 of their speed on AVX2 (node
 // bench/moments.mjs).
 //
-// Not under AddressSanitizer, whose checks it multiplies: minutes and gigabytes for each file.
-#ifdef __SANITIZE_ADDRESS__
+// Not under a sanitizer, whose checks it multiplies: minutes and gigabytes for each file.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SIMDNORM_KERNEL
 #else
 #define SIMDNORM_KERNEL __attribute__((flatten))

@@ -3,9 +3,11 @@
 #include <stdint.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <new>
+#include <thread>
 
 #include "native/parallel/float_environment.h"
 
@@ -27,7 +29,27 @@ inline void pause() {
 #endif
 }
 
-constexpr int kSpins = 1500;  // about 50 us
+using Clock = std::chrono::steady_clock;
+constexpr auto kSpin = std::chrono::microseconds(50);         // a thread waits so long before it sleeps
+constexpr auto kWorthWaking = std::chrono::microseconds(15);  // a job so long is worth a sleeping helper
+
+// Whether done() within kSpin. The processor is offered to others all the while. A thread that spins on the core of the
+// one it waits for holds it up; and one that has spun its time slice away loses the core in the middle of a grain, for
+// milliseconds, where one that has yielded loses it here.
+template <class F>
+bool spin_until(F done) {
+  const Clock::time_point end = Clock::now() + kSpin;
+  do {
+    for (int i = 0; i < 32; i++) {
+      if (done()) return true;
+      pause();
+    }
+    std::this_thread::yield();
+  } while (Clock::now() < end);
+  return done();
+}
+
+thread_local bool inside_job = false;  // where a wait for the pool would never end
 
 // Grains [next, end) of one thread's part, in one word so that both ends move atomically.
 class alignas(64) Part {
@@ -101,10 +123,16 @@ class Pool {
   void want(size_t n) { wanted_.store(n); }
 
   void run(size_t team, size_t items, size_t grain, Body body, void* context) {
+    if (inside_job) return body(context, 0, items, 0);
     const std::lock_guard<std::mutex> turn(turn_);
     while (helpers_ + 1 < team && start_helper()) {
     }
     if (team > helpers_ + 1) team = helpers_ + 1;
+    if (team != team_.load()) {
+      const std::lock_guard<std::mutex> lock(sleep_);
+      team_.store(team);
+      enlist_.notify_all();
+    }
 
     // A part's ends are 32 bits; coarser grains keep any number of items within them.
     while ((items + grain - 1) / grain > UINT32_MAX) grain *= 2;
@@ -115,13 +143,11 @@ class Pool {
     }
     open_.store(true);
     round_.fetch_add(1);
-    if (asleep_.load() > 0) {
-      const std::lock_guard<std::mutex> lock(sleep_);
-      wake_.notify_all();
-    }
+    if (asleep_.load() > 0) began_ = Clock::now();
     work(0);
     open_.store(false);
-    while (busy_.load() > 0) pause();
+    wait_for_helpers();
+    if (asleep_.load() > 0) ended_ = Clock::now();
   }
 
  private:
@@ -131,6 +157,25 @@ class Pool {
     void* context;
     size_t team;
   };
+
+  // Waking a sleeping helper takes the caller some 8 us, and it comes some 30 us later. So not for a short job, unless
+  // another has just been: they may come in numbers.
+  void wake_helpers() {
+    if (asleep_.load() == 0) return;
+    if (Clock::now() - began_ < kWorthWaking && began_ - ended_ > kSpin) return;
+    const std::lock_guard<std::mutex> lock(sleep_);
+    wake_.notify_all();
+  }
+
+  void wait_for_helpers() {
+    const auto done = [this] { return busy_.load() == 0; };
+    if (done() || spin_until(done)) return;
+    // A helper has lost its core: an idle one here may get it going again.
+    std::unique_lock<std::mutex> lock(sleep_);
+    waiting_.store(true);
+    while (!done()) done_.wait(lock);
+    waiting_.store(false);
+  }
 
   bool start_helper() {
     starting_ = helpers_ + 1;
@@ -151,8 +196,11 @@ class Pool {
     uint64_t seen = round_.load();
     started_.store(true);
     for (;;) {
-      for (int spins = 0; round_.load() == seen && spins < kSpins; spins++) pause();
-      if (round_.load() == seen) {
+      if (me >= team_.load()) {
+        std::unique_lock<std::mutex> lock(sleep_);
+        while (me >= team_.load()) enlist_.wait(lock);
+      }
+      if (!spin_until([&] { return round_.load() != seen; })) {
         std::unique_lock<std::mutex> lock(sleep_);
         asleep_.fetch_add(1);
         while (round_.load() == seen) wake_.wait(lock);
@@ -163,17 +211,25 @@ class Pool {
       seen = round_.load();
       busy_.fetch_add(1);
       if (open_.load() && me < job_.team) work(me);
-      busy_.fetch_sub(1);
+      if (busy_.fetch_sub(1) == 1 && waiting_.load()) {
+        const std::lock_guard<std::mutex> lock(sleep_);
+        done_.notify_one();
+      }
     }
   }
 
   void work(size_t me) {
     const FloatEnvironment environment;
+    inside_job = true;
     size_t grain;
-    while (parts_[me].take_front(&grain)) call(grain, me);
+    while (parts_[me].take_front(&grain)) {
+      call(grain, me);
+      if (me == 0) wake_helpers();
+    }
     for (size_t i = 1; i < job_.team; i++) {
       while (parts_[(me + i) % job_.team].take_back(&grain)) call(grain, me);
     }
+    inside_job = false;
   }
 
   void call(size_t grain, size_t me) {
@@ -195,7 +251,10 @@ class Pool {
   std::atomic<bool> open_{false};
   std::atomic<int> asleep_{0};
   std::mutex sleep_;
-  std::condition_variable wake_;
+  std::condition_variable wake_, done_, enlist_;
+  std::atomic<size_t> team_{1};  // of the latest job; helpers beyond it wait to be enlisted
+  std::atomic<bool> waiting_{false};
+  Clock::time_point began_, ended_;  // of a job with a sleeping helper
 };
 
 // Never destroyed: helpers outlive main() and every Worker. The addon is linked with -z nodelete for the same reason.

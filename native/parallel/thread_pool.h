@@ -4,7 +4,8 @@
 // Each thread has a contiguous part of the items, the same on every call, so that a repeated call finds its data in
 // the same core's cache; it claims the part in grains from the front, and when it is done takes grains from the far
 // end of the others' parts. The caller works too and waits only for grains that somebody has begun: where a helper gets
-// no processor, the caller does it all. Helpers spin for some 50 us after work, then sleep.
+// no processor, the caller does it all. Helpers wait for some 50 us after work, offering their core to others, then
+// sleep; a job too short for them to come in time does not wake them. See node bench/busy.mjs.
 #ifndef SIMDNORM_PARALLEL_THREAD_POOL_H_
 #define SIMDNORM_PARALLEL_THREAD_POOL_H_
 
@@ -20,6 +21,7 @@ void set_threads(size_t n);  // 1..kMaxThreads, the caller included
 
 // body(context, begin, end, worker) over [0, items) in grains, by at most `team` threads; worker < team tells
 // concurrent calls apart. Callers from several threads take turns. A helper that cannot be started is done without.
+// Called inside a body, it is done whole on that thread, as worker 0.
 using Body = void (*)(void* context, size_t begin, size_t end, size_t worker);
 void run(size_t team, size_t items, size_t grain, Body body, void* context);
 

@@ -5,9 +5,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include <atomic>
+
 namespace test {
 
-inline int passed = 0, failed = 0;
+inline std::atomic<int> passed{0}, failed{0};
 
 inline bool pass() { return ++passed > 0; }
 
@@ -25,13 +27,13 @@ __attribute__((format(printf, 4, 5))) inline bool fail(const char* file, int lin
 }
 
 inline int finish() {
-  printf("%d passed, %d failed\n", passed, failed);
+  printf("%d passed, %d failed\n", passed.load(), failed.load());
   return failed == 0 ? 0 : 1;
 }
 
 }  // namespace test
 
-// CHECK(condition) or CHECK(condition, "which case: %d", n). Not for several threads at once.
+// CHECK(condition) or CHECK(condition, "which case: %d", n).
 #define CHECK(condition, ...) ((condition) ? test::pass() : test::fail(__FILE__, __LINE__, #condition, " " __VA_ARGS__))
 
 #endif  // SIMDNORM_TEST_NATIVE_CHECK_H_

@@ -1,6 +1,7 @@
 // normalize(), backward() and all_moments() for every kind of geometry: near a plain double reference; the same bits
 // for every number of threads and every instruction set, in place, and whatever the caller's floating-point mode is.
 //
+//   ops_test --threads   only that with threads, in float, for ThreadSanitizer
 //   ops_test --digest    one hash for each instruction set over all outputs, to compare machines by
 #include <float.h>
 
@@ -487,12 +488,37 @@ void threads_raised_meanwhile() {
   }
 }
 
+// The pool takes one caller after the other.
+template <class T>
+void callers_at_once() {
+  size_t variant = 0;
+  for (const Layer& layer : kLayers) {
+    if (!is_large(layer.g)) continue;
+    const Problem<T> p(layer, kVariants[variant++ % (sizeof(kVariants) / sizeof(Variant))], Kind::kOrdinary, 0);
+    parallel::set_threads(1);
+    const Values expected = run<T>(0, p).values();
+    parallel::set_threads(3);
+    Values values[2];
+    std::thread other([&] { values[0] = run<T>(0, p).values(); });
+    values[1] = run<T>(0, p).values();
+    other.join();
+    char text[200];
+    for (const Values& v : values) CHECK(test::same(expected, v), "%s", p.label(text));
+  }
+}
+
+template <class T>
+void threads() {
+  threads_raised_meanwhile<T>();
+  callers_at_once<T>();
+}
+
 template <class T>
 void all() {
   each_problem<T>(check<T>);
   float_environment<T>();
   neighbours<T>();
-  threads_raised_meanwhile<T>();
+  threads<T>();
 }
 
 template <class S>
@@ -517,6 +543,10 @@ int main(int count, char** arguments) {
       printf("digest ops %s %016llx\n", dispatch::table(isa).name, static_cast<unsigned long long>(sum.get()));
     }
     return 0;
+  }
+  if (count == 2 && strcmp(arguments[1], "--threads") == 0) {
+    threads<float>();
+    return test::finish();
   }
   all<float>();
   all<double>();
