@@ -24,7 +24,7 @@ inline Vec<double> window_sum(const double* terms, size_t step, size_t window, L
 
 // Elements that a kernel takes through one loop after the other: what is between the load of a square and the store of
 // y is a chain of a hundred cycles, more than a core looks ahead. Short loops ran in 0.7 of the time (AVX-512).
-constexpr size_t kStrip = 128;
+constexpr size_t kResponses = 128;
 
 // a / s^beta by name of the power, so that a loop knows which, for the s of one strip at a time.
 struct OverRoot {
@@ -43,7 +43,7 @@ struct OverRootOfCube {
 };
 template <>
 struct OverRootOfCube<float> {
-  alignas(64) double rough[kStrip], mended[kStrip];
+  alignas(64) double rough[kResponses], mended[kResponses];
   const double* from;
 
   OverRootOfCube() {}  // filling the arrays with zeros would take longer than a short row
@@ -70,7 +70,7 @@ struct OverItself {
 };
 struct OverAny {
   double beta;
-  alignas(64) double divisor[kStrip];
+  alignas(64) double divisor[kResponses];
 
   explicit OverAny(double beta) : beta(beta) {}
   void prepare(const double* s, size_t n) { raise(divisor, s, n, beta); }
@@ -82,9 +82,9 @@ template <class Over, class Body>
 inline void over_strips(Over&& over, const double* squares, size_t step, size_t window, size_t n, Response f,
                         Body body) {
   const Vec<double> k(f.k), scale(f.scale);
-  alignas(64) double s[kStrip];
-  for (size_t begin = 0; begin < n; begin += kStrip) {
-    const size_t length = least(kStrip, n - begin);
+  alignas(64) double s[kResponses];
+  for (size_t begin = 0; begin < n; begin += kResponses) {
+    const size_t length = least(kResponses, n - begin);
     for_each_vector(length, [&](size_t j, auto lanes) {
       (k + scale * window_sum(squares + begin + j, step, window, lanes)).store(s + j);
     });
