@@ -10,21 +10,30 @@
 namespace simdnorm {
 namespace {
 
-// How coefficients of the columns are laid out for the kernels (Periodic in kernels.h), and how its rows are shared.
+// How coefficients of the columns are laid out for the kernels (Periodic in kernels.h): over again for a vector more, and
+// as far behind a line's begin as `output`, whose lines the kernels write: so they are read by whole lines too.
 class Columns {
  public:
-  explicit Columns(const Geometry& g) : cols_(g.stride()), period_(ceil_div(kVector, at_least(1, cols_)) * cols_) {}
-  // Of one coefficient.
-  size_t length() const { return period_ + kVector; }
+  template <class T>
+  Columns(const Geometry& g, const T* output)
+      : cols_(g.stride()),
+        period_(ceil_div(kVector, at_least(1, cols_)) * cols_),
+        off_(reinterpret_cast<uintptr_t>(output) / sizeof(T) % kVector) {}
+  // Of one coefficient in memory.
+  size_t length() const { return ceil_div(period_, kVector) * kVector + 2 * kVector; }
+  template <class T>
+  T* coefficient(T* memory, size_t i) const {
+    return memory + i * length() + off_;
+  }
   template <class T>
   void repeat(T* coefficient) const {
-    for (size_t j = cols_; j < length(); j++) coefficient[j] = coefficient[j - cols_];
+    for (size_t j = cols_; j < period_ + kVector; j++) coefficient[j] = coefficient[j - cols_];
   }
   // Rows [from, from + rows).
   Periodic at(size_t from, size_t rows) const { return {rows * cols_, period_, from * cols_ % period_}; }
 
  private:
-  size_t cols_, period_;
+  size_t cols_, period_, off_;
 };
 
 // f(from, to) for rows that a thread claims at once, last rows first where memory that was just read is still in L3.
@@ -47,7 +56,7 @@ class ColumnsForward : ForwardBase<S> {
 
  public:
   ColumnsForward(const Kernels<S>& k, const Normalize<S>& op)
-      : Base(k, op), layout_(g_), by_row_(g_.channel_by_row()) {}
+      : Base(k, op), layout_(g_, op.y), by_row_(g_.channel_by_row()) {}
 
   Status run() {
     const Teams teams(this->alone(), g_.batch);
@@ -84,7 +93,8 @@ class ColumnsForward : ForwardBase<S> {
 
   void apply(size_t b, const Statistic* stats, const parallel::Team& team, T* coefficients) const {
     const size_t cols = g_.stride(), begin = b * g_.outer * cols;
-    T *center = coefficients, *scale = center + layout_.length(), *shift = scale + layout_.length();
+    T *center = layout_.coefficient(coefficients, 0), *scale = layout_.coefficient(coefficients, 1),
+      *shift = layout_.coefficient(coefficients, 2);
     bool careful = false;
     for (size_t j = 0; j < cols; j++) {
       const Statistic& s = stats[j / g_.inner];
@@ -140,7 +150,7 @@ class ColumnsBackward : BackwardBase<S> {
 
  public:
   ColumnsBackward(const Kernels<S>& k, const Backward<S>& op)
-      : Base(k, op), layout_(g_), by_row_(g_.channel_by_row()), blocks_(g_.outer) {}
+      : Base(k, op), layout_(g_, op.dx), by_row_(g_.channel_by_row()), blocks_(g_.outer) {}
 
   Status run() {
     const Teams teams(this->alone(), g_.batch);
@@ -201,7 +211,7 @@ class ColumnsBackward : BackwardBase<S> {
     const Statistic* stats = op_.saved + b * g_.groups;
     const S *dy = dy_ + begin, *x = op_.x + begin;
     T* each[kCoefficients];
-    for (size_t i = 0; i < kCoefficients; i++) each[i] = memory.coefficients + i * layout_.length();
+    for (size_t i = 0; i < kCoefficients; i++) each[i] = layout_.coefficient(memory.coefficients, i);
     const auto [center, scale, dy_factor, x_factor, constant, y_scale, shift] = each;
     bool careful = false;
     for (size_t j = 0; j < cols; j++) {
