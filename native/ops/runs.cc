@@ -248,7 +248,7 @@ class RunsBackward : BackwardBase<S> {
           gate(begin + b.offset + p * g_.stride(), b.n, slab, run, 1, gates);
         }
         const GradSums part =
-            k_.grad_sums(dy + b.offset, x + b.offset, g_.stride(), b.pieces, b.n, f.center, f.scale, g_.stride());
+            k_.grad_sums(dy + b.offset, x + b.offset, g_.stride(), b.pieces, b.n, f.center, f.scale, blocks_.ahead());
         sums.dy += part.dy;
         sums.dy_xhat += part.dy_xhat;
         for (size_t p = 0; careful && p < b.pieces; p++) {

@@ -93,7 +93,7 @@ Moments reduce_rows(const Kernels<S>& k, const S* x, const Blocks& blocks, About
   const auto unit_of = [&](size_t unit) {
     Moments m = {0, 0, 0, 0, 0};
     blocks.each(unit, [&](Blocks::Block b) {
-      merge(m, k.moments(x + b.offset, blocks.stride(), b.pieces, b.n, about, blocks.stride()));
+      merge(m, k.moments(x + b.offset, blocks.stride(), b.pieces, b.n, about, blocks.ahead()));
     });
     return m;
   };
