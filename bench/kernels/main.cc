@@ -165,9 +165,8 @@ void speeds(size_t rounds, bool large) {
                       }});
       jobs.push_back({"kernel", "grad_sums", v.name, where, third * 8,
                       [=, &k] { sink = k.grad_sums(q, p, 0, 1, third, 0.5f, 1.5f, 0).dy; }});
-      jobs.push_back({"kernel", "slope", v.name, where, third * 12, [=, &k] {
-                        k.slope_runs(out, q, p, third, 1, &slope, Stores::kCached, 0);
-                      }});
+      jobs.push_back({"kernel", "slope", v.name, where, third * 12,
+                      [=, &k] { k.slope_runs(out, q, p, third, 1, &slope, Stores::kCached, 0); }});
       if (strcmp(where, "L2") != 0) continue;
       for (const auto& [what, data] : {std::pair<std::string, const float*>{"ordinary data", ordinary.data()},
                                        {"every first guess bad", jumpy.data()},

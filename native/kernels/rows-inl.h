@@ -152,9 +152,10 @@ inline TileStatistics statistics_of_tile(const S* x, Rows rows, const Rule& rule
   }
   out.var = m2 / n;
   out.rstd = Vec<double>(1) / square_root(out.var + Vec<double>(rule.eps));
-  const uint32_t plain = at_most(squares, Vec<double>(FLT_MAX)) & at_most(n * Vec<double>(kTinySquare - vanishing), squares) &
-                         at_most(trusted, squares) & at_most(out.mean * out.mean, Vec<double>(0x1p200)) &
-                         at_most(out.rstd, limit) & at_most(Vec<double>(1) / limit, out.rstd);
+  const uint32_t plain = at_most(squares, Vec<double>(FLT_MAX)) &
+                         at_most(n * Vec<double>(kTinySquare - vanishing), squares) & at_most(trusted, squares) &
+                         at_most(out.mean * out.mean, Vec<double>(0x1p200)) & at_most(out.rstd, limit) &
+                         at_most(Vec<double>(1) / limit, out.rstd);
   out.plain = least(rows.count, static_cast<size_t>(__builtin_ctz(~plain)));
   return out;
 }

@@ -10,8 +10,8 @@
 namespace simdnorm {
 namespace {
 
-// How coefficients of the columns are laid out for the kernels (Periodic in kernels.h): over again for a vector more, and
-// as far behind a line's begin as `output`, whose lines the kernels write: so they are read by whole lines too.
+// How coefficients of the columns are laid out for the kernels (Periodic in kernels.h): over again for a vector more,
+// and as far behind a line's begin as `output`, whose lines the kernels write: so they are read by whole lines too.
 class Columns {
  public:
   template <class T>

@@ -6,6 +6,8 @@
 
 #include <float.h>
 
+#include <algorithm>
+
 #include "native/dispatch/dispatch.h"
 #include "test/native/check.h"
 #include "test/native/data.h"
@@ -775,6 +777,44 @@ void each_case(F f) {
   }
 }
 
+// Where the data lie in their lines decides which loads are whole, and no bit.
+template <class T>
+void places_in_a_line() {
+  test::Random random(11);
+  for (const size_t n : {500, 767, 768, 769, 3000, 4096}) {
+    std::vector<T> x(n), dy(n), weight(n);
+    for (std::vector<T>* values : {&x, &dy, &weight}) {
+      for (T& v : *values) v = static_cast<T>(random.normal());
+    }
+    for (size_t isa = 0; isa < dispatch::count(); isa++) {
+      if (!dispatch::supported(isa)) continue;
+      const Kernels<T>& k = dispatch::table(isa).of(T());
+      Values first;
+      for (size_t off = 0; off < 16; off++) {
+        std::vector<T> a(n + 16), b(n + 16), y(n + 16), lanes_dy(n + 16), lanes_dy_xhat(n + 16);
+        std::copy(x.begin(), x.end(), a.begin() + static_cast<ptrdiff_t>(off));
+        std::copy(dy.begin(), dy.end(), b.begin() + static_cast<ptrdiff_t>(off));
+        const T *p = a.data() + off, *q = b.data() + off;
+        const Moments m = k.moments(p, 0, 1, n, About::kMean, 0);
+        const GradSums s = k.grad_sums(q, p, 0, 1, n, x[0], T(0.5), 0);
+        const GradSums h = k.grad_elements(q, p, n, {x[0], T(0.5), T(0.25)}, weight.data(), lanes_dy.data() + off,
+                                           lanes_dy_xhat.data() + off);
+        Values values = {m.mean, m.mean_low, m.m2, s.dy, s.dy_xhat, h.dy, h.dy_xhat};
+        for (const Stores stores : {kCached, kStreamed}) {
+          const Affine<T> f = {x[0], T(0.5), T(0.25)};
+          k.apply_runs(y.data() + off, p, n, 1, &f, {nullptr, false}, stores, 0);
+          for (const std::vector<T>* out : {&y, &lanes_dy, &lanes_dy_xhat}) {
+            for (size_t i = 0; i < n; i++) values.push_back(static_cast<double>((*out)[off + i]));
+          }
+        }
+        if (off == 0) first = values;
+        CHECK(test::same(first, values), "%s, %zu elements, %zu behind: value %zu", dispatch::table(isa).name, n, off,
+              test::difference(first, values));
+      }
+    }
+  }
+}
+
 template <class T>
 void digest(const KernelTable& table, test::Digest* out) {
   each_case<T>([&](const Case<T>& c) {
@@ -797,5 +837,7 @@ int main(int count, char** arguments) {
   }
   each_case<float>(check<float>);
   each_case<double>(check<double>);
+  places_in_a_line<float>();
+  places_in_a_line<double>();
   return test::finish();
 }

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <thread>
 
+#include "native/dispatch/cpu.h"
 #include "native/dispatch/dispatch.h"
 #include "native/ops/backward.h"
 #include "native/ops/normalize.h"
@@ -465,6 +466,34 @@ void neighbours() {
   }
 }
 
+// Cache sizes choose order, company and the kind of stores, never a bit: with caches of almost nothing every output is
+// streamed, with vast ones none is.
+template <class T>
+void caches() {
+  const cpu::Caches own = cpu::caches();
+  for (const Layer& layer : kLayers) {
+    for (const size_t v : {0, 6}) {
+      const Problem<T> p(layer, kVariants[v], Kind::kOrdinary, 0);
+      parallel::set_threads(1);
+      const Values expected = run<T>(0, p).values();
+      for (const cpu::Caches c :
+           {cpu::Caches{1 << 12, 1 << 14}, {1 << 18, 1 << 20}, {size_t(1) << 40, size_t(1) << 40}}) {
+        cpu::use_caches(c);
+        for (const size_t threads : {1, 3}) {
+          parallel::set_threads(threads);
+          for (const Place place : {Place::kApart, Place::kOverX, Place::kOverDy}) {
+            const Values again = run<T>(0, p, place).values();
+            char text[200];
+            CHECK(test::same(expected, again), "%s: L2 %zu, %zu threads, place %d, value %zu", p.label(text), c.l2,
+                  threads, static_cast<int>(place), test::difference(expected, again));
+          }
+        }
+      }
+      cpu::use_caches(own);
+    }
+  }
+}
+
 // An op has measured its working memory for two threads and waits its turn while another caller raises the number.
 template <class T>
 void threads_raised_meanwhile() {
@@ -518,6 +547,7 @@ void all() {
   each_problem<T>(check<T>);
   float_environment<T>();
   neighbours<T>();
+  caches<T>();
   threads<T>();
 }
 
