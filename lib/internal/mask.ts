@@ -324,8 +324,9 @@ export function forwardPacked(
     checkApart(where, 'out', y, [plan.weight, plan.bias, plan.runningMean, plan.runningVar]);
     plan.weight = choose(plan.weight, part.parameters);
     plan.bias = choose(plan.bias, part.parameters);
-    plan.add = packedAdd && viewOfPart(packedAdd, part, x.dtype);
-    return forward(where, viewOfPart(packed, part, x.dtype), plan, keep, viewOfPart(result, part, x.dtype)).saved!;
+    const [from, to] = [viewOfPart(packed, part, x.dtype), viewOfPart(result, part, x.dtype)];
+    const plus = packedAdd && viewOfPart(packedAdd, part, x.dtype);
+    return forward(where, from, plan, keep, to, plus).saved!;
   });
   scatter(result, y, packing);
   return { y, saved: { packing, shape: x.shape, dtype: x.dtype, parts } };

@@ -1,7 +1,7 @@
 // What is one call forward and one call back: what a forward keeps until its backward, and the options of both. A layer
 // says what the calls compute.
 
-import { dataOf, type FloatDType } from '../internal/call';
+import { inputOf, type FloatDType } from '../internal/call';
 import { checkOptions, describe, StateError } from '../internal/errors';
 import { isGradEnabled } from '../grad-mode';
 import { Module } from '../module';
@@ -45,11 +45,18 @@ export class Context {
   constructor(readonly owner: Layer<unknown>) {}
 }
 
+/** The options of every layer's calls. */
+export const callNames = { forward: ['out', 'context', 'saveInput'], backward: ['out', 'context'] } as const;
+
+/** Most calls have no options, and need no new object for that. */
+const none = Object.freeze({});
+
 /** `Saved`: what a forward leaves for its backward. */
 export abstract class Layer<Saved> extends Module {
   /** Of parameters and statistics, and of data unless they are 16-bit floats, which float32 layers take too. */
   readonly dtype: FloatDType;
   readonly #own: Context;
+  #names = { layer: '', forward: '', backward: '' };
 
   /** `names`: the options that the layer knows besides those of every layer. */
   protected constructor(options: LayerOptions, names: readonly string[]) {
@@ -64,12 +71,12 @@ export abstract class Layer<Saved> extends Module {
     this.#own = new Context(this);
   }
 
-  /** The options that forward takes besides those of every layer; the same of backward. */
+  /** The options that forward takes, the same list each time; the same of backward. */
   protected get forwardNames(): readonly string[] {
-    return [];
+    return callNames.forward;
   }
   protected get backwardNames(): readonly string[] {
-    return [];
+    return callNames.backward;
   }
   /** Computes the output, or throws with nothing changed. `keep`: what is kept of the input, null inside `noGrad`. */
   protected abstract run(
@@ -86,6 +93,15 @@ export abstract class Layer<Saved> extends Module {
     return this.constructor.name;
   }
 
+  /** The same of its calls: joined once, and again when a lazy layer has come to be called otherwise. */
+  get #calls(): { readonly forward: string; readonly backward: string } {
+    const layer = this.where;
+    if (this.#names.layer !== layer) {
+      this.#names = { layer, forward: `${layer}.forward`, backward: `${layer}.backward` };
+    }
+    return this.#names;
+  }
+
   /** A place to keep one forward for its backward, for layers used twice and for micro-batches. */
   context(): Context {
     return new Context(this);
@@ -98,15 +114,15 @@ export abstract class Layer<Saved> extends Module {
    *
    * @throws TypeError, RangeError for an input the layer does not take; the layer is then exactly as before
    */
-  override forward(input: TensorLike, options: ForwardOptions = {}): Tensor {
-    const where = `${this.where}.forward`;
-    checkOptions(where, options, ['out', 'context', 'saveInput', ...this.forwardNames]);
+  override forward(input: TensorLike, options: ForwardOptions = none): Tensor {
+    const where = this.#calls.forward;
+    checkOptions(where, options, this.forwardNames);
     const { saveInput = 'reference' } = options;
     if (saveInput !== 'reference' && saveInput !== 'copy') {
       throw new TypeError(`${where}: saveInput must be 'reference' or 'copy', but got ${describe(saveInput)}`);
     }
     const context = this.#contextOf(options.context, where);
-    const x = dataOf(input, where, 'input', this.dtype);
+    const x = inputOf(input, where, 'input', this.dtype);
     const { y, saved } = this.run(x, isGradEnabled() ? saveInput : null, options, where);
     if (saved) context.saved = saved;
     return y;
@@ -120,9 +136,9 @@ export abstract class Layer<Saved> extends Module {
    * @throws StateError (`code` 'ERR_NO_FORWARD') without a forward since the last backward
    * @throws RangeError for another shape
    */
-  override backward(gradOutput: TensorLike, options: BackwardOptions = {}): Tensor {
-    const where = `${this.where}.backward`;
-    checkOptions(where, options, ['out', 'context', ...this.backwardNames]);
+  override backward(gradOutput: TensorLike, options: BackwardOptions = none): Tensor {
+    const where = this.#calls.backward;
+    checkOptions(where, options, this.backwardNames);
     const context = this.#contextOf(options.context, where);
     if (!context.saved) {
       throw new StateError(
@@ -131,7 +147,7 @@ export abstract class Layer<Saved> extends Module {
           'noGrad, and one backward releases it',
       );
     }
-    const dy = dataOf(gradOutput, where, 'grad_output', this.dtype);
+    const dy = inputOf(gradOutput, where, 'grad_output', this.dtype);
     const dx = this.runBack(context.saved as Saved, dy, options, where);
     context.saved = null;
     return dx;
