@@ -1,7 +1,7 @@
 // The one path into the kernels, without state: tensors and a plan in, an output and what backward needs out. Layers
 // bring their own parameters, functions those of the call; nothing here knows either by name, nor torch's rules.
 
-import { allocate, asTensor, elementsOf, gather, Tensor, viewOf, type DType, type TensorData } from '../tensor';
+import { allocate, asTensor, gather, Tensor, type DType, type TensorData } from '../tensor';
 import { addon, Block, check, Flag, Names, type DataArray, type FloatArray } from './addon';
 import { arrayKind, describe, formatShape, lengthOf } from './errors';
 import { statistics, type Geometry } from './geometry';
@@ -76,7 +76,7 @@ export function inputOf(value: unknown, where: string, name: string, parameters:
 export function addendOf(value: unknown, x: Tensor, where: string): Tensor {
   const add = asTensor(value, where, 'add', x.dtype);
   if (add.dtype !== x.dtype) throw new TypeError(`${where}: add is ${add.dtype}, the input is ${x.dtype}`);
-  if (!sameShape(add.shape, x.shape)) {
+  if (!add.layout.hasShapeOf(x.layout)) {
     throw new RangeError(`${where}: add has shape ${formatShape(add.shape)}, the input has ${formatShape(x.shape)}`);
   }
   add.checkExtent(where, 'add');
@@ -155,7 +155,7 @@ export function forward(
   // Before native writes to y, which may lie over it.
   const kept = added && relu && keep === 'copy' ? copyAsItLies(added, channelsLast) : added;
   const saved = keep ? new Float64Array(5 * statistics(geometry)) : null;
-  if (elementsOf(x.shape) > 0) {
+  if (x.size > 0) {
     const weight = arrayOf(inMemoryOrder(plan.weight, plan), where, 'weight');
     const bias = arrayOf(inMemoryOrder(plan.bias, plan), where, 'bias');
     const mean = arrayOf(plan.defer ? null : plan.runningMean, where, 'running_mean');
@@ -201,7 +201,7 @@ export function backward(
   const add = relu ? saved.add : null;
   add?.checkExtent(where, 'what was added');
   const passed = gradAdd === undefined ? null : target(gradAdd, x, channelsLast, where, 'gradAdd');
-  if (elementsOf(x.shape) > 0) {
+  if (x.size > 0) {
     const weight = arrayOf(inMemoryOrder(plan.weight, plan), where, 'weight');
     const bias = relu ? arrayOf(inMemoryOrder(plan.bias, plan), where, 'bias') : null;
     const ownWeight = inMemoryOrder(dweight, plan);
@@ -247,10 +247,10 @@ export function backward(
 }
 
 /** That dy is what an output for x can have as its gradient. */
-export function checkGrad(where: string, dy: Tensor, x: Pick<Tensor, 'dtype' | 'shape'>): void {
-  if (!sameShape(dy.shape, x.shape)) {
+export function checkGrad(where: string, dy: Tensor, x: Pick<Tensor, 'dtype' | 'layout'>): void {
+  if (!dy.layout.hasShapeOf(x.layout)) {
     throw new RangeError(
-      `${where}: grad_output has shape ${formatShape(dy.shape)}, the latest forward's output has ${formatShape(x.shape)}`,
+      `${where}: grad_output has shape ${formatShape(dy.shape)}, the latest forward's output has ${formatShape(x.layout.shape)}`,
     );
   }
   if (dy.dtype === x.dtype) return;
@@ -266,7 +266,7 @@ export function checkApart(where: string, name: string, out: Tensor, others: rea
 
 /** What forwards that deferred it have left: the running statistics take in the batch that these are the parts of. */
 export function updateRunning(where: string, parts: readonly Saved[]): void {
-  const filled = parts.filter(({ x }) => elementsOf(x.shape) > 0);
+  const filled = parts.filter(({ x }) => x.size > 0);
   if (filled.length === 0) return;
   const { runningMean, runningVar, momentum, geometry } = filled[0]!.plan;
   if (!runningMean) return;
@@ -290,7 +290,7 @@ export function updateRunning(where: string, parts: readonly Saved[]): void {
 /** (count, mean, meanLow, m2, m2Low) for each (batch, group) of a contiguous x. */
 export function momentsOf(where: string, x: Tensor, geometry: Geometry): Float64Array {
   const out = new Float64Array(5 * statistics(geometry));
-  if (elementsOf(x.shape) === 0) return out;
+  if (x.size === 0) return out;
   setGeometry(geometry);
   block[Block.offsetX] = x.offset;
   block[Block.flags] = storage(x);
@@ -301,18 +301,18 @@ export function momentsOf(where: string, x: Tensor, geometry: Geometry): Float64
 /** The output for x: what the caller gave, if it fits, or a new array. */
 export function target(
   out: unknown,
-  x: Pick<Tensor, 'dtype' | 'shape'>,
+  x: Pick<Tensor, 'dtype' | 'layout'>,
   channelsLast: boolean,
   where: string,
   name = 'out',
 ): Tensor {
-  const { dtype, shape } = x;
-  const size = elementsOf(shape);
-  if (out === undefined) return viewOf(allocate(dtype, size, where), shape, channelsLast, 0, dtype);
+  const { dtype, layout } = x;
+  const { size, shape } = layout;
+  if (out === undefined) return new Tensor(allocate(dtype, size, where), layout.dense(channelsLast), { dtype });
   if (out instanceof Tensor) {
     if (out.dtype !== dtype) throw new TypeError(`${where}: ${name} is ${out.dtype}, the input is ${dtype}`);
     const laid = channelsLast ? out.isChannelsLast : out.isContiguous;
-    if (!sameShape(out.shape, shape) || !laid) {
+    if (!out.layout.hasShapeOf(layout) || !laid) {
       throw new RangeError(
         `${where}: ${name} must have shape ${formatShape(shape)} in ${channelsLast ? 'channels-last' : 'contiguous'} memory ` +
           `as the input, but has shape ${formatShape(out.shape)} and strides ${formatShape(out.strides)}`,
@@ -324,6 +324,9 @@ export function target(
   if (!ArrayBuffer.isView(out)) {
     throw new TypeError(`${where}: ${name} must be a typed array or a Tensor, but got ${describe(out)}`);
   }
+  if (arrayKind(out) === kindOf(dtype) && lengthOf(out) === size) {
+    return new Tensor(out as TensorData, layout.dense(channelsLast), { dtype });
+  }
   const raw = arrayKind(out) === 'Uint16Array' && isHalf(dtype) ? { dtype } : {};
   const given = new Tensor(out as TensorData, [lengthOf(out)], raw, `${where}: ${name}`);
   if (given.size !== size || given.dtype !== dtype) {
@@ -331,7 +334,8 @@ export function target(
       `${where}: ${name} must be ${dtype} with ${size} elements, but got ${describe(out)} with ${given.size}`,
     );
   }
-  return viewOf(given.data, shape, channelsLast, 0, dtype);
+  // Float16Array
+  return new Tensor(given.data, layout.dense(channelsLast), { dtype });
 }
 
 /** A parameter, or its gradient, in the order that the kernels meet it in: see Plan.reorder. */
@@ -349,11 +353,13 @@ function fromMemoryOrder(own: Tensor, t: Tensor, { reorder }: Plan): void {
   gather(back, t.data.subarray(t.offset, t.offset + t.size) as Float32Array);
 }
 
+const kindOf = (dtype: DType): string =>
+  dtype === 'float32' ? 'Float32Array' : dtype === 'float64' ? 'Float64Array' : 'Uint16Array';
+
 /** The data of a tensor. Native code knows an array by the size of its elements; which kind they are is known here. */
 function dataOf(t: Tensor, where: string, name: string): DataArray {
   const { data, dtype } = t;
-  const kind = dtype === 'float32' ? 'Float32Array' : dtype === 'float64' ? 'Float64Array' : 'Uint16Array';
-  if (arrayKind(data) === kind) return data as DataArray;
+  if (arrayKind(data) === kindOf(dtype)) return data as DataArray;
   throw new TypeError(`${where}: ${name} has another dtype than the input`);
 }
 
@@ -370,7 +376,6 @@ function arrayOf(t: Tensor | null, where: string, name: string): FloatArray | nu
 }
 
 export function sameShape(a: readonly number[], b: readonly number[]): boolean {
-  if (a === b) return true;
   if (a.length !== b.length) return false;
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
   return true;
@@ -394,9 +399,9 @@ export function layOut(x: Tensor, channelsLast: boolean): Tensor {
   if (x.isChannelsLast) return x;
   const axes = x.shape.map((_, i) => i);
   const last = x.permute(0, ...axes.slice(2), 1).copy();
-  return viewOf(last.data, x.shape, true, 0, x.dtype);
+  return new Tensor(last.data, x.layout.dense(true), { dtype: x.dtype });
 }
 
 function copyAsItLies(x: Tensor, channelsLast: boolean): Tensor {
-  return viewOf(x.data.slice(x.offset, x.offset + x.size), x.shape, channelsLast, 0, x.dtype);
+  return new Tensor(x.data.slice(x.offset, x.offset + x.size), x.layout.dense(channelsLast), { dtype: x.dtype });
 }

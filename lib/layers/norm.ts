@@ -2,7 +2,7 @@
 // how it reads its input and what is to be computed; nothing here knows a layer by name.
 
 import { Flag } from '../internal/addon';
-import { addendOf, backward, forward, sameShape, type FloatDType, type Plan, type Saved } from '../internal/call';
+import { addendOf, backward, forward, type FloatDType, type Plan, type Saved } from '../internal/call';
 import { checkBoolean, checkNumber, describe, formatShape } from '../internal/errors';
 import { LatestPlan } from '../internal/latest-plan';
 import { backwardPacked, forwardPacked, type MaskOptions, type PackedSaved, type Packing } from '../internal/mask';
@@ -174,12 +174,12 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
     if (parameter.grad !== null && !((parameter.grad as unknown) instanceof Tensor)) {
       throw new TypeError(`${where}: ${name}.grad must be a Tensor or null, but got ${describe(parameter.grad)}`);
     }
-    if (parameter.grad && !sameShape(parameter.grad.shape, parameter.shape)) {
+    if (parameter.grad && !parameter.grad.layout.hasShapeOf(parameter.layout)) {
       throw new RangeError(
         `${where}: ${name}.grad has shape ${formatShape(parameter.grad.shape)}, ${name} has ${formatShape(parameter.shape)}`,
       );
     }
-    return parameter.grad ?? new Tensor(allocate(this.dtype, parameter.size), parameter.shape);
+    return parameter.grad ?? new Tensor(allocate(this.dtype, parameter.size), parameter.layout.dense(false));
   }
 }
 
