@@ -161,7 +161,8 @@ export function forward(
     const mean = arrayOf(plan.defer ? null : plan.runningMean, where, 'running_mean');
     const variance = arrayOf(plan.defer ? null : plan.runningVar, where, 'running_var');
     const plus = added && dataOf(added, where, 'add');
-    const [from, to] = [dataOf(x, where, 'input'), dataOf(y, where, 'out')];
+    const from = dataOf(x, where, 'input');
+    const to = dataOf(y, where, 'out');
     setGeometry(geometry);
     block[Block.offsetX] = x.offset;
     block[Block.offsetY] = y.offset;

@@ -5,46 +5,35 @@ import type { Tensor } from '../tensor';
 import type { Plan } from './call';
 import type { Layout } from './layout';
 
-/** What a plan is made of is all here, but for what a kind of layer has of its own: see `Norm.settled`. */
-export interface PlanKey {
-  readonly weight: Tensor | null;
-  readonly bias: Tensor | null;
-  readonly relu: boolean;
-  /** Running statistics take in the batch, */
-  readonly update: boolean;
-  /** and wait for `updateRunning`. */
-  readonly defer: boolean;
-}
-
 export class LatestPlan {
   readonly #layout: Layout;
 
-  /** For inputs like x. */
+  /**
+   * What a plan is made of: the layout of its input and all this, and what a kind of layer has of its own (see
+   * `Norm.settled`). Of weight and bias only which tensors they are: what is in them is read anew.
+   */
   constructor(
     readonly plan: Plan,
     x: Tensor,
-    readonly key: PlanKey,
+    readonly weight: Tensor | null,
+    readonly bias: Tensor | null,
+    readonly relu: boolean,
+    /** Whether running statistics take in the batch. */
+    readonly update: boolean,
+    /** `Norm.judges` */
+    readonly judged: boolean,
   ) {
     this.#layout = x.layout;
   }
 
-  /** Whether it is the plan for such an input too. Of the weights only who they are: what is in them is read anew. */
-  serves(
-    x: Tensor,
-    weight: Tensor | null,
-    bias: Tensor | null,
-    relu: boolean,
-    update: boolean,
-    defer: boolean,
-  ): boolean {
-    const { key } = this;
+  /** Whether a new plan would be the same. */
+  serves(x: Tensor, weight: Tensor | null, bias: Tensor | null, relu: boolean, update: boolean): boolean {
     return (
       this.#layout.equals(x.layout) &&
-      weight === key.weight &&
-      bias === key.bias &&
-      relu === key.relu &&
-      update === key.update &&
-      defer === key.defer
+      weight === this.weight &&
+      bias === this.bias &&
+      relu === this.relu &&
+      update === this.update
     );
   }
 }

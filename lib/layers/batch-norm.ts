@@ -18,7 +18,7 @@ export abstract class BatchNorm extends TrackedNorm {
   /** null: any of at least 2. */
   protected abstract readonly ranks: readonly number[] | null;
   readonly singleValue: 'throw' | 'runningStats';
-  #settled = { singleValue: '', isCollecting: false };
+  #singleValue: string | null = null;
 
   constructor(numFeatures: number, options: BatchNormOptions = {}) {
     super(numFeatures, options, { affine: true, track: true, names: ['singleValue'] });
@@ -50,12 +50,11 @@ export abstract class BatchNorm extends TrackedNorm {
 
   /** A momentum of null is another one for each batch; and a count that is none is to be refused. */
   protected override settled(): boolean {
-    const { singleValue, isCollecting, numBatchesTracked: seen } = this;
-    const was = this.#settled;
-    const same = singleValue === was.singleValue && isCollecting === was.isCollecting;
-    if (!same) this.#settled = { singleValue, isCollecting };
+    const { singleValue, momentum, numBatchesTracked: seen } = this;
+    const same = singleValue === this.#singleValue;
+    this.#singleValue = singleValue;
     const counted = seen === null || (Number.isSafeInteger(seen) && seen >= 0);
-    return super.settled() && same && counted && this.momentum !== null;
+    return super.settled() && same && counted && momentum !== null;
   }
 
   protected override pack(x: Reading, where: string, options: MaskOptions): Packing {

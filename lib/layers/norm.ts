@@ -58,7 +58,7 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
   /** What is to be computed, or torch's refusal of what does not fit. */
   protected abstract plan(x: Reading, where: string): Plan;
   /**
-   * Whether all that `read` and `plan` look at in the layer, but weight and bias, is as it was when this was last asked.
+   * Whether all that `read`, `plan` and `judges` look at in the layer, but weight and bias, is as it was when this was last asked.
    * What they look at and this does not would leave an old plan in use.
    */
   protected abstract settled(): boolean;
@@ -118,21 +118,21 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
       if (saved.parts.length > 0) this.commit(where, updateStats, saved.parts[0]!.plan, saved.parts);
       return { y, saved: keep && saved };
     }
-    const { judges } = this;
-    const plan = this.#planFor(x, reading, where, updateStats, judges);
-    const { y, saved } = forward(where, x, plan, keep ?? (judges ? 'statistics' : null), out, addend);
-    this.commit(where, updateStats, plan, judges ? [saved!] : null);
+    const { plan, judged } = this.#planFor(x, reading, where, updateStats);
+    const { y, saved } = forward(where, x, plan, keep ?? (judged ? 'statistics' : null), out, addend);
+    this.commit(where, updateStats, plan, judged ? [saved!] : null);
     return { y, saved: keep && saved };
   }
 
   /** The plan of the latest forward, where it serves, or a new one. */
-  #planFor(x: Tensor, reading: Reading | null, where: string, update: boolean, defer: boolean): Plan {
+  #planFor(x: Tensor, reading: Reading | null, where: string, update: boolean): LatestPlan {
+    const latest = this.#latest;
     const { weight, bias, relu } = this;
     if (!this.settled()) this.#latest = null;
-    else if (this.#latest?.serves(x, weight, bias, relu, update, defer)) return this.#latest.plan;
-    const plan = this.#planOf(reading ?? this.read(x, where), where, update, defer);
-    this.#latest = new LatestPlan(plan, x, { weight, bias, relu, update, defer });
-    return plan;
+    else if (latest?.serves(x, weight, bias, relu, update)) return latest;
+    const { judges } = this;
+    const plan = this.#planOf(reading ?? this.read(x, where), where, update, judges);
+    return (this.#latest = new LatestPlan(plan, x, weight, bias, relu, update, judges));
   }
 
   #planOf(x: Reading, where: string, update: boolean, defer: boolean): Plan {

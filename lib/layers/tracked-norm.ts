@@ -38,6 +38,8 @@ interface Settings {
   momentum: number | null;
   mean: Tensor | null;
   variance: Tensor | null;
+  nonFinite: NonFinite;
+  collector: unknown;
 }
 
 export abstract class TrackedNorm extends Norm {
@@ -153,8 +155,11 @@ export abstract class TrackedNorm extends Norm {
   }
 
   protected override settled(): boolean {
-    const { numFeatures, training, runningMean: mean, runningVar: variance } = this;
-    const [track, eps, momentum] = [this.#trackRunningStats, this.#eps, this.#momentum];
+    const { numFeatures, training, runningMean: mean, runningVar: variance, nonFinite } = this;
+    const track = this.#trackRunningStats;
+    const eps = this.#eps;
+    const momentum = this.#momentum;
+    const collector = this.#collector;
     const was = this.#settled;
     if (
       was &&
@@ -164,11 +169,13 @@ export abstract class TrackedNorm extends Norm {
       eps === was.eps &&
       momentum === was.momentum &&
       mean === was.mean &&
-      variance === was.variance
+      variance === was.variance &&
+      nonFinite === was.nonFinite &&
+      collector === was.collector
     ) {
       return true;
     }
-    this.#settled = { numFeatures, training, track, eps, momentum, mean, variance };
+    this.#settled = { numFeatures, training, track, eps, momentum, mean, variance, nonFinite, collector };
     return false;
   }
 
