@@ -136,7 +136,10 @@ function setGeometry(geometry: Geometry): void {
 /** The bit of an optional argument in Block.given. */
 const given = (argument: number, array: unknown): number => (array === null ? 0 : 1 << argument);
 
-/** `add`: what is added to y before the ReLU, of x's dtype and shape. */
+/**
+ * `add`: what is added to y before the ReLU, of x's dtype and shape. `spare`: an array that nobody needs any more, for the
+ * statistics if it fits.
+ */
 export function forward(
   where: string,
   input: Tensor,
@@ -144,6 +147,7 @@ export function forward(
   keep: Keep,
   out: unknown,
   add: Tensor | null = null,
+  spare: Float64Array | null = null,
 ): { y: Tensor; saved: Saved | null } {
   const { channelsLast, geometry } = plan;
   const { x, y, keepsInput } = place(where, input, channelsLast, keep, out);
@@ -154,7 +158,8 @@ export function forward(
   }
   // Before native writes to y, which may lie over it.
   const kept = added && relu && keep === 'copy' ? copyAsItLies(added, channelsLast) : added;
-  const saved = keep ? new Float64Array(5 * statistics(geometry)) : null;
+  const records = 5 * statistics(geometry);
+  const saved = !keep ? null : spare?.length === records ? spare : new Float64Array(records);
   if (x.size > 0) {
     const weight = arrayOf(inMemoryOrder(plan.weight, plan), where, 'weight');
     const bias = arrayOf(inMemoryOrder(plan.bias, plan), where, 'bias');

@@ -101,6 +101,9 @@ export abstract class Layer<Saved> extends Module {
   /** The gradient of the input; adds those of the parameters into their `grad`. */
   protected abstract runBack(saved: Saved, dy: Tensor, options: BackwardOptions, where: string): Tensor;
 
+  /** Nobody needs this any more: a backward has used it, or another forward has taken its place. */
+  protected release(_saved: Saved): void {}
+
   /** The name that messages begin with. */
   protected get where(): string {
     return this.constructor.name;
@@ -139,7 +142,11 @@ export abstract class Layer<Saved> extends Module {
     const context = options.context === undefined ? calls.context : this.#checkContext(options.context, where);
     const x = inputOf(input, where, 'input', this.dtype);
     const { y, saved } = this.run(x, isGradEnabled() ? saveInput : null, options, where);
-    if (saved) context.saved = saved;
+    if (saved) {
+      const before = context.saved as Saved | null;
+      context.saved = saved;
+      if (before) this.release(before);
+    }
     return y;
   }
 
@@ -164,9 +171,17 @@ export abstract class Layer<Saved> extends Module {
       );
     }
     const dy = inputOf(gradOutput, where, 'grad_output', this.dtype);
-    const dx = this.runBack(context.saved as Saved, dy, options, where);
+    // Taken out meanwhile: an option's getter may run a forward of its own, which would release it.
+    const saved = context.saved as Saved;
     context.saved = null;
-    return dx;
+    try {
+      const dx = this.runBack(saved, dy, options, where);
+      this.release(saved);
+      return dx;
+    } catch (error) {
+      context.saved = saved;
+      throw error;
+    }
   }
 
   #checkContext(context: Context, where: string): Context {

@@ -39,6 +39,8 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
   /** Whether the output goes through max(0, y), in the same pass. */
   readonly relu: boolean;
   #latest: LatestPlan | null = null;
+  /** Statistics that were released, for the next forward's: a new array costs as much as the kernel. */
+  #spare: Float64Array | null = null;
 
   /** `names`: the options that the layer knows besides those of every norm. */
   protected constructor(options: NormOptions, names: readonly string[]) {
@@ -119,9 +121,21 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
       return { y, saved: keep && saved };
     }
     const { plan, judged } = this.#planFor(x, reading, where, updateStats);
-    const { y, saved } = forward(where, x, plan, keep ?? (judged ? 'statistics' : null), out, addend);
+    const kept = keep ?? (judged ? 'statistics' : null);
+    const spare = keep && !judged ? this.#takeSpare() : null;
+    const { y, saved } = forward(where, x, plan, kept, out, addend, spare);
     this.commit(where, updateStats, plan, judged ? [saved!] : null);
     return { y, saved: keep && saved };
+  }
+
+  protected override release(saved: Saved | PackedSaved): void {
+    // What a collector was given, it may have kept.
+    if (!('packing' in saved) && !saved.plan.defer) this.#spare = saved.statistics;
+  }
+  #takeSpare(): Float64Array | null {
+    const spare = this.#spare;
+    this.#spare = null;
+    return spare;
   }
 
   /** The plan of the latest forward, where it serves, or a new one. */

@@ -1,6 +1,5 @@
 #include "native/bindings/arguments.h"
 
-#include <stdint.h>
 #include <string.h>
 
 namespace simdnorm {
@@ -40,23 +39,6 @@ bool Arguments::block(size_t numbers) {
     memcpy(numbers_, v.data, numbers * sizeof(double));
   }
   return ok();
-}
-
-size_t Arguments::size(size_t i) {
-  const double n = numbers_[i];
-  if (n >= 0 && n <= 9007199254740992.0) {
-    // Signed: one instruction there and one back.
-    const auto whole = static_cast<int64_t>(n);
-    if (static_cast<double>(whole) == n) return static_cast<size_t>(whole);
-  }
-  fail(Fault::kNumber, 0);
-  return 0;
-}
-
-Geometry Arguments::geometry() {
-  const Geometry g = {size(0), size(1), size(2), size(3), size(4), size(5)};
-  if (ok() && !g.valid()) fail(Fault::kNumber, 0);
-  return g;
 }
 
 template <class T>

@@ -13,6 +13,7 @@
 
 #include <napi.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "native/core/geometry.h"
 #include "native/core/storage.h"
@@ -40,8 +41,23 @@ class Arguments {
 
   // Numbers of the parameter block, argument 0: a Float64Array, copied out at once.
   double number(size_t i) const { return numbers_[i]; }
-  size_t size(size_t i);  // an integer from 0 to 2^53
-  Geometry geometry();    // numbers 0 to 5
+  // An integer from 0 to 2^53.
+  size_t size(size_t i) {
+    const double n = numbers_[i];
+    if (n >= 0 && n <= 9007199254740992.0) {
+      // Signed: one instruction there and one back.
+      const auto whole = static_cast<int64_t>(n);
+      if (static_cast<double>(whole) == n) return static_cast<size_t>(whole);
+    }
+    fail(Fault::kNumber, 0);
+    return 0;
+  }
+  // Numbers 0 to 5.
+  Geometry geometry() {
+    const Geometry g = {size(0), size(1), size(2), size(3), size(4), size(5)};
+    if (ok() && !g.valid()) fail(Fault::kNumber, 0);
+    return g;
+  }
   bool block(size_t numbers);
 
   // Which optional arguments there are: the sum of 2^argument over them.
