@@ -1,6 +1,6 @@
 // How the elements of a tensor lie: its shape and strides, and what follows from them, worked out once. Tensors alike
 // share one, so that most comparisons are of two pointers. What is handed out is frozen, what is read in loops here is
-// not: V8 reads an element of a frozen array by a call, at the price of a cache miss in L1.
+// not: V8 reads each element of a frozen array by a call of some 5 ns.
 
 export class Layout {
   readonly shape: readonly number[];
