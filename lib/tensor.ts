@@ -2,6 +2,9 @@
 
 import { arrayKind, checkOptions, checkSize, describe, formatShape, lengthOf, viewAs } from './internal/errors';
 import { half, type HalfDType } from './internal/half';
+import { channelsLastSteps, Layout, product as elementsOf, rowMajor } from './internal/layout';
+
+export { elementsOf };
 
 export type DType = 'float32' | 'float64' | 'float16' | 'bfloat16' | 'int64' | 'int32' | 'uint8';
 /** What a tensor keeps its elements in; float16 and bfloat16 are raw bits in a Uint16Array. */
@@ -93,35 +96,6 @@ export function allocate(dtype: DType, length: number, where = 'Tensor'): Tensor
   }
 }
 
-export function elementsOf(shape: readonly number[]): number {
-  let product = 1;
-  for (let i = 0; i < shape.length; i++) product *= shape[i]!;
-  return product;
-}
-
-function rowMajor(shape: readonly number[]): number[] {
-  const strides = new Array<number>(shape.length);
-  let step = 1;
-  for (let i = shape.length - 1; i >= 0; i--) {
-    strides[i] = step;
-    step *= Math.max(shape[i]!, 1);
-  }
-  return strides;
-}
-
-/** Whether two strides mean the same walk through `shape`; a stride of a dimension of size 1 means nothing. */
-function sameWalk(shape: readonly number[], a: readonly number[], b: readonly number[]): boolean {
-  for (let i = 0; i < shape.length; i++) if (shape[i] !== 1 && a[i] !== b[i]) return false;
-  return true;
-}
-
-/** The order (0, 2, 3, ..., 1) that channels-last memory has. */
-function channelsLastStrides(shape: readonly number[]): number[] {
-  const [n, c, ...spatial] = shape as [number, number, ...number[]];
-  const [stepN, ...rest] = rowMajor([n, ...spatial, c]);
-  return [stepN!, rest.pop()!, ...rest];
-}
-
 /**
  * A view of a typed array: element (i, j, ...) is `data[offset + i * strides[0] + j * strides[1] + ...]`.
  *
@@ -136,7 +110,7 @@ export class Tensor {
   readonly strides: readonly number[];
   readonly offset: number;
   readonly dtype: DType;
-  #contiguous: boolean | undefined;
+  readonly #layout: Layout;
 
   /**
    * @param data kept, not copied; of a Float16Array the same memory as a Uint16Array
@@ -147,34 +121,40 @@ export class Tensor {
   constructor(
     data: TensorData | HalfArray,
     shape: readonly number[],
+    view?: { strides?: readonly number[]; offset?: number; dtype?: DType },
+    where?: string,
+  );
+  /** @internal */
+  constructor(data: TensorData, layout: Layout, view?: { offset?: number; dtype?: DType }, where?: string);
+  constructor(
+    data: TensorData | HalfArray,
+    shape: readonly number[] | Layout,
     view: { strides?: readonly number[]; offset?: number; dtype?: DType } = {},
     where = 'Tensor',
   ) {
     this.dtype = dtypeOf(data, view.dtype, where);
-    if (!isListLike(shape)) throw new TypeError(`${where}: shape must be an array, but got ${describe(shape)}`);
+    const sizes = shape instanceof Layout ? null : sizesOf(shape, where);
     this.data = isHalf(this.dtype) ? viewAs(Uint16Array, data) : (data as TensorData);
-    this.shape = Object.freeze(Array.from(shape, (size, i) => checkSize(where, `shape[${i}]`, size)));
-    this.offset = checkSize(where, 'offset', view.offset ?? 0);
-    const elements = elementsOf(this.shape);
-    if (!Number.isSafeInteger(elements)) {
-      throw new RangeError(`${where}: shape ${formatShape(this.shape)} has more than 2^53 elements`);
-    }
-    if (view.strides === undefined) {
-      this.strides = Object.freeze(rowMajor(this.shape));
-      if (view.offset === undefined && lengthOf(this.data) !== elements) {
-        throw new RangeError(
-          `${where}: data has ${lengthOf(this.data)} elements, shape ${formatShape(this.shape)} needs ${elements}`,
-        );
-      }
-    } else {
-      if (!isListLike(view.strides) || view.strides.length !== this.shape.length) {
-        throw new RangeError(
-          `${where}: strides must be an array of ${this.shape.length} integers, one for each dimension`,
-        );
-      }
-      this.strides = Object.freeze(Array.from(view.strides, (step, i) => checkStride(where, `strides[${i}]`, step)));
+    this.offset = view.offset === undefined ? 0 : checkSize(where, 'offset', view.offset);
+    this.#layout = sizes ? layoutOf(sizes, view.strides, where) : (shape as Layout);
+    this.shape = this.#layout.shape;
+    this.strides = this.#layout.strides;
+    const { size } = this.#layout;
+    if (view.strides === undefined && view.offset === undefined && lengthOf(this.data) !== size) {
+      throw new RangeError(
+        `${where}: data has ${lengthOf(this.data)} elements, shape ${formatShape(this.shape)} needs ${size}`,
+      );
     }
     this.checkExtent(where, 'data');
+  }
+
+  /**
+   * What shape and strides say, worked out. Everything here goes by it, so that a tensor whose shape was taken away (see
+   * internal/uninitialized.ts) has none of it either.
+   * @internal
+   */
+  get layout(): Layout {
+    return this.#layout;
   }
 
   /**
@@ -182,38 +162,34 @@ export class Tensor {
    * @internal
    */
   checkExtent(where: string, name: string): void {
-    const { shape, strides } = this;
-    let low = this.offset;
-    let high = this.offset;
-    for (let i = 0; i < shape.length; i++) {
-      if (shape[i] === 0) return;
-      const reach = (shape[i]! - 1) * strides[i]!;
-      if (reach < 0) low += reach;
-      else high += reach;
-    }
+    const { layout, offset } = this;
+    if (layout.size === 0) return;
+    const low = offset + layout.low;
+    const high = offset + layout.high;
     const length = lengthOf(this.data);
     if (low >= 0 && high < length) return;
     const gone = length === 0 ? '; its buffer is detached or was shrunk' : '';
+    const { shape, strides } = this;
     throw new RangeError(
       `${where}: ${name} has ${length} elements, shape ${formatShape(shape)} with strides ${formatShape(strides)} ` +
-        `at offset ${this.offset} needs elements ${low} to ${high}${gone}`,
+        `at offset ${offset} needs elements ${low} to ${high}${gone}`,
     );
   }
 
   /** Number of elements. */
   get size(): number {
-    return elementsOf(this.shape);
+    return this.layout.size;
   }
   get ndim(): number {
     return this.shape.length;
   }
   /** Whether the elements lie in row-major order without gaps. */
   get isContiguous(): boolean {
-    return (this.#contiguous ??= this.size === 0 || sameWalk(this.shape, this.strides, rowMajor(this.shape)));
+    return this.layout.isContiguous;
   }
   /** Whether memory holds (N, ...S, C) under the shape (N, C, ...S), without gaps. */
   get isChannelsLast(): boolean {
-    return this.ndim > 2 && sameWalk(this.shape, this.strides, channelsLastStrides(this.shape));
+    return this.layout.isChannelsLast;
   }
 
   /** The same data with the dimensions in another order; the axes one by one or in an array. */
@@ -415,7 +391,7 @@ export function viewOf(
   offset = 0,
   dtype?: DType,
 ): Tensor {
-  const strides = channelsLast ? channelsLastStrides(shape) : rowMajor(shape);
+  const strides = channelsLast ? channelsLastSteps(shape) : rowMajor(shape);
   return new Tensor(data, shape, { strides, offset, ...(dtype && { dtype }) });
 }
 
@@ -473,10 +449,32 @@ function isListLike(value: unknown): value is ArrayLike<number> {
   return Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
 }
 
-function checkStride(where: string, name: string, step: unknown): number {
-  if (!Number.isSafeInteger(step))
-    throw new RangeError(`${where}: ${name} must be an integer, but got ${describe(step)}`);
-  return step as number;
+function sizesOf(shape: readonly number[], where: string): number[] {
+  if (!isListLike(shape)) throw new TypeError(`${where}: shape must be an array, but got ${describe(shape)}`);
+  const sizes = Array.from(shape);
+  for (let i = 0; i < sizes.length; i++) {
+    if (!isSize(sizes[i])) checkSize(where, `shape[${i}]`, sizes[i]);
+  }
+  return sizes;
+}
+
+const isSize = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
+
+function layoutOf(sizes: number[], strides: readonly number[] | undefined, where: string): Layout {
+  if (!Number.isSafeInteger(elementsOf(sizes))) {
+    throw new RangeError(`${where}: shape ${formatShape(sizes)} has more than 2^53 elements`);
+  }
+  if (strides === undefined) return new Layout(sizes, rowMajor(sizes));
+  if (!isListLike(strides) || strides.length !== sizes.length) {
+    throw new RangeError(`${where}: strides must be an array of ${sizes.length} integers, one for each dimension`);
+  }
+  const steps = Array.from(strides);
+  for (let i = 0; i < steps.length; i++) {
+    if (!Number.isSafeInteger(steps[i])) {
+      throw new RangeError(`${where}: strides[${i}] must be an integer, but got ${describe(steps[i])}`);
+    }
+  }
+  return new Layout(sizes, steps);
 }
 
 function fromNested(value: NestedArray, dtype: DType, where: string): Tensor {

@@ -79,7 +79,7 @@ function gradients(
   const zeros = (wanted: boolean): Tensor | null =>
     wanted ? new Tensor(allocate(parametersOf(x.dtype)!, elementsOf(parameterShape)), parameterShape) : null;
   const [gradWeight, gradBias] = [zeros(mask[1]), zeros(mask[2])];
-  const saved = { plan, x: plan.channelsLast ? x : x.contiguous(), statistics: record };
+  const saved = { plan, x: plan.channelsLast ? x : x.contiguous(), statistics: record, add: null };
   return { gradInput: backward(where, saved, dy, gradWeight, gradBias, mask[0] ? o.out : null), gradWeight, gradBias };
 }
 

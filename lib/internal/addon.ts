@@ -71,7 +71,9 @@ export const Block = {
   eps: 10,
   momentum: 11,
   flags: 12,
-  length: 13,
+  /** Which optional arguments there are: the sum of 2^argument over them. */
+  given: 13,
+  length: 14,
 } as const;
 /** Of a window over the channels: [outer][channels][inner], then how far it reaches, offsets, and what s^beta is made of. */
 export const WindowBlock = {

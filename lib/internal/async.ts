@@ -37,7 +37,7 @@ export async function forwardAsync(
     });
     return fault;
   };
-  const { y, saved } = forward(where, x, plan, keep, direct ? out : undefined, enter);
+  const { y, saved } = forward(where, x, plan, keep, direct ? out : undefined, null, null, enter);
   check((await work) ?? 0, where, Names.forward);
   if (direct) return { y, saved: saved! };
   const given = target(out, x, plan.channelsLast, where); // again: it may have been detached

@@ -1,7 +1,7 @@
 // The one path into the kernels, without state: tensors and a plan in, an output and what backward needs out. Layers
 // bring their own parameters, functions those of the call; nothing here knows either by name, nor torch's rules.
 
-import { allocate, asTensor, elementsOf, gather, Tensor, viewOf, type DType, type TensorData } from '../tensor';
+import { allocate, asTensor, gather, Tensor, type DType, type TensorData } from '../tensor';
 import { addon, Block, check, Flag, Names, type Addon, type DataArray, type FloatArray } from './addon';
 import { arrayKind, describe, formatShape, lengthOf } from './errors';
 import { statistics, type Geometry } from './geometry';
@@ -11,7 +11,10 @@ export type FloatDType = 'float32' | 'float64';
 /** Of data: 16-bit floats are computed in float32, with parameters of float32. */
 export type DataDType = FloatDType | 'float16' | 'bfloat16';
 
-/** What one call computes: made by plan.ts, which has checked that it all fits together. */
+/**
+ * What one call computes: made by plan.ts, which has checked that it all fits together. Nothing changes it once a call
+ * has been made with it, because a layer's calls and what they keep share it.
+ */
 export interface Plan {
   geometry: Geometry;
   /** x is taken as it lies, in channels-last memory; otherwise it is made contiguous. */
@@ -28,8 +31,6 @@ export interface Plan {
   momentum: number;
   /** The running statistics wait for `updateRunning`. */
   defer: boolean;
-  /** What is added to y before the ReLU, of x's shape and in its memory order. */
-  add: Tensor | null;
   /**
    * Of how many spatial dimensions weight and bias, (C, ...S), are where x lies as (...S, C): the kernels take copies in
    * that order. 0 where nothing is to be reordered.
@@ -43,6 +44,8 @@ export interface Saved {
   x: Tensor;
   /** Five doubles for each (batch, group): see native/ops/statistics.h. */
   statistics: Float64Array;
+  /** What was added to y before the ReLU, of x's shape and in its memory order. */
+  add: Tensor | null;
 }
 
 /** What to save: nothing, the statistics to look at, or the input too, itself or a copy. */
@@ -56,7 +59,7 @@ export const parametersOf = (data: DType): FloatDType | undefined =>
   isFloat(data) ? data : isHalf(data) ? 'float32' : undefined;
 
 /** The data of a layer's call: a tensor of a dtype that goes with its parameters. */
-export function dataOf(value: unknown, where: string, name: string, parameters: FloatDType): Tensor {
+export function inputOf(value: unknown, where: string, name: string, parameters: FloatDType): Tensor {
   const x = asTensor(value, where, name, parameters);
   const needed = parametersOf(x.dtype);
   if (needed !== parameters) {
@@ -73,7 +76,7 @@ export function dataOf(value: unknown, where: string, name: string, parameters: 
 export function addendOf(value: unknown, x: Tensor, where: string): Tensor {
   const add = asTensor(value, where, 'add', x.dtype);
   if (add.dtype !== x.dtype) throw new TypeError(`${where}: add is ${add.dtype}, the input is ${x.dtype}`);
-  if (!sameShape(add.shape, x.shape)) {
+  if (!add.layout.hasShapeOf(x.layout)) {
     throw new RangeError(`${where}: add has shape ${formatShape(add.shape)}, the input has ${formatShape(x.shape)}`);
   }
   add.checkExtent(where, 'add');
@@ -126,46 +129,63 @@ export function placeBack(
 const block = new Float64Array(Block.length);
 export const storage = (x: Tensor): number => (x.dtype === 'bfloat16' ? Flag.bfloat16 : 0);
 
-/** `enter`: another way into the kernels, with the same arguments. */
+function setGeometry(geometry: Geometry): void {
+  for (let i = 0; i < geometry.length; i++) block[i] = geometry[i]!;
+}
+
+/** The bit of an optional argument in Block.given. */
+const given = (argument: number, array: unknown): number => (array === null ? 0 : 1 << argument);
+
+/**
+ * `add`: what is added to y before the ReLU, of x's dtype and shape. `spare`: an array that nobody needs any more, for the
+ * statistics if it fits. `enter`: another way into the kernels, with the same arguments.
+ */
 export function forward(
   where: string,
-  given: Tensor,
+  input: Tensor,
   plan: Plan,
   keep: Keep,
   out: unknown,
+  add: Tensor | null = null,
+  spare: Float64Array | null = null,
   enter: Addon['forward'] = addon.forward,
 ): { y: Tensor; saved: Saved | null } {
   const { channelsLast, geometry } = plan;
-  const { x, y, keepsInput } = place(where, given, channelsLast, keep, out);
-  const add = plan.add && (plan.add = layOut(plan.add, channelsLast));
+  const { x, y, keepsInput } = place(where, input, channelsLast, keep, out);
+  const added = add && layOut(add, channelsLast);
   const relu = (plan.flags & Flag.relu) !== 0;
-  if (add && relu) {
-    if (keep === 'reference' && out !== undefined && shareMemory(add, y)) throw overlaps(where, 'add');
-    if (keep === 'copy') plan.add = copyAsItLies(add, channelsLast);
+  if (added && relu && keep === 'reference' && out !== undefined && shareMemory(added, y)) {
+    throw overlaps(where, 'add');
   }
-  const saved = keep ? new Float64Array(5 * statistics(geometry)) : null;
-  if (elementsOf(x.shape) > 0) {
+  // Before native writes to y, which may lie over it.
+  const kept = added && relu && keep === 'copy' ? copyAsItLies(added, channelsLast) : added;
+  const records = 5 * statistics(geometry);
+  const saved = !keep ? null : spare?.length === records ? spare : new Float64Array(records);
+  if (x.size > 0) {
     const weight = arrayOf(inMemoryOrder(plan.weight, plan), where, 'weight');
     const bias = arrayOf(inMemoryOrder(plan.bias, plan), where, 'bias');
-    const runningMean = arrayOf(plan.defer ? null : plan.runningMean, where, 'running_mean');
-    const runningVar = arrayOf(plan.defer ? null : plan.runningVar, where, 'running_var');
-    block.set(geometry);
+    const mean = arrayOf(plan.defer ? null : plan.runningMean, where, 'running_mean');
+    const variance = arrayOf(plan.defer ? null : plan.runningVar, where, 'running_var');
+    const plus = added && dataOf(added, where, 'add');
+    const from = dataOf(x, where, 'input');
+    const to = dataOf(y, where, 'out');
+    setGeometry(geometry);
     block[Block.offsetX] = x.offset;
     block[Block.offsetY] = y.offset;
-    block[Block.offsetAdd] = add ? add.offset : 0;
+    block[Block.offsetAdd] = added ? added.offset : 0;
     block[Block.eps] = plan.eps;
     block[Block.momentum] = plan.momentum;
     block[Block.flags] = plan.flags + storage(x) + (keepsInput ? Flag.keepsInput : 0);
-    const [from, to] = [x.data as DataArray, y.data as DataArray];
-    const plus = add && (add.data as DataArray);
-    check(enter(block, from, to, weight, bias, saved, runningMean, runningVar, plus), where, Names.forward);
+    block[Block.given] =
+      given(3, weight) + given(4, bias) + given(5, saved) + given(6, mean) + given(7, variance) + given(8, plus);
+    check(enter(block, from, to, weight, bias, saved, mean, variance, plus), where, Names.forward);
   }
-  if (saved && relu) {
-    // What the ReLU let through is found again from these as they are now, whatever an optimizer does meanwhile.
-    plan.weight = plan.weight && plan.weight.copy();
-    plan.bias = plan.bias && plan.bias.copy();
-  }
-  return { y, saved: saved && { plan, x, statistics: saved } };
+  return { y, saved: saved && { plan: relu ? gated(plan) : plan, x, statistics: saved, add: kept } };
+}
+
+/** What the ReLU let through is found again from these as they are now, whatever an optimizer does meanwhile. */
+function gated(plan: Plan): Plan {
+  return { ...plan, weight: plan.weight && plan.weight.copy(), bias: plan.bias && plan.bias.copy() };
 }
 
 /**
@@ -175,7 +195,7 @@ export function forward(
 export function backward(
   where: string,
   saved: Saved,
-  given: Tensor,
+  gradOutput: Tensor,
   dweight: Tensor | null,
   dbias: Tensor | null,
   out: unknown,
@@ -183,45 +203,48 @@ export function backward(
 ): Tensor | null {
   const { plan, x } = saved;
   const { channelsLast } = plan;
-  const { dy, dx } = placeBack(where, given, x, channelsLast, out);
+  const { dy, dx } = placeBack(where, gradOutput, x, channelsLast, out);
   const relu = (plan.flags & Flag.relu) !== 0;
-  const add = relu ? plan.add : null;
+  const add = relu ? saved.add : null;
   add?.checkExtent(where, 'what was added');
   const passed = gradAdd === undefined ? null : target(gradAdd, x, channelsLast, where, 'gradAdd');
-  if (elementsOf(x.shape) > 0) {
+  if (x.size > 0) {
     const weight = arrayOf(inMemoryOrder(plan.weight, plan), where, 'weight');
     const bias = relu ? arrayOf(inMemoryOrder(plan.bias, plan), where, 'bias') : null;
-    const [ownWeight, ownBias] = [inMemoryOrder(dweight, plan), inMemoryOrder(dbias, plan)];
+    const ownWeight = inMemoryOrder(dweight, plan);
+    const ownBias = inMemoryOrder(dbias, plan);
     const weightGrad = arrayOf(ownWeight, where, 'weight.grad');
     const biasGrad = arrayOf(ownBias, where, 'bias.grad');
-    block.set(plan.geometry);
+    const coming = dataOf(dy, where, 'grad_output');
+    const from = dataOf(x, where, 'the kept input');
+    const to = dx && dataOf(dx, where, 'out');
+    const plus = add && dataOf(add, where, 'what was added');
+    // Behind a ReLU what it let through needs a place; without one of its own that is dx.
+    const gate = passed
+      ? (dataOf(passed, where, 'gradAdd').subarray(passed.offset, passed.offset + x.size) as DataArray)
+      : dx || !relu
+        ? null
+        : (allocate(x.dtype, x.size) as DataArray);
+    setGeometry(plan.geometry);
     block[Block.offsetX] = x.offset;
     block[Block.offsetY] = dx ? dx.offset : 0;
     block[Block.offsetDy] = dy.offset;
     block[Block.offsetAdd] = add ? add.offset : 0;
     block[Block.flags] = plan.flags + storage(x);
-    const [gradOutput, from] = [dy.data as DataArray, x.data as DataArray];
-    const to = dx && (dx.data as DataArray);
-    // Behind a ReLU what it let through needs a place; without one of its own that is dx.
-    const gate = passed
-      ? passed.data.subarray(passed.offset, passed.offset + x.size)
-      : dx || !relu
-        ? null
-        : allocate(x.dtype, x.size);
-    const fault = addon.backward(
-      block,
-      gradOutput,
-      from,
-      to,
-      weight,
-      saved.statistics,
-      weightGrad,
-      biasGrad,
-      gate as DataArray | null,
-      add && (add.data as DataArray),
-      bias,
+    block[Block.given] =
+      given(3, to) +
+      given(4, weight) +
+      given(6, weightGrad) +
+      given(7, biasGrad) +
+      given(8, gate) +
+      given(9, plus) +
+      given(10, bias);
+    const { statistics: kept } = saved;
+    check(
+      addon.backward(block, coming, from, to, weight, kept, weightGrad, biasGrad, gate, plus, bias),
+      where,
+      Names.backward,
     );
-    check(fault, where, Names.backward);
     if (plan.reorder > 0) {
       if (dweight) fromMemoryOrder(ownWeight!, dweight, plan);
       if (dbias) fromMemoryOrder(ownBias!, dbias, plan);
@@ -231,10 +254,10 @@ export function backward(
 }
 
 /** That dy is what an output for x can have as its gradient. */
-export function checkGrad(where: string, dy: Tensor, x: Pick<Tensor, 'dtype' | 'shape'>): void {
-  if (!sameShape(dy.shape, x.shape)) {
+export function checkGrad(where: string, dy: Tensor, x: Pick<Tensor, 'dtype' | 'layout'>): void {
+  if (!dy.layout.hasShapeOf(x.layout)) {
     throw new RangeError(
-      `${where}: grad_output has shape ${formatShape(dy.shape)}, the latest forward's output has ${formatShape(x.shape)}`,
+      `${where}: grad_output has shape ${formatShape(dy.shape)}, the latest forward's output has ${formatShape(x.layout.shape)}`,
     );
   }
   if (dy.dtype === x.dtype) return;
@@ -250,7 +273,7 @@ export function checkApart(where: string, name: string, out: Tensor, others: rea
 
 /** What forwards that deferred it have left: the running statistics take in the batch that these are the parts of. */
 export function updateRunning(where: string, parts: readonly Saved[]): void {
-  const filled = parts.filter(({ x }) => elementsOf(x.shape) > 0);
+  const filled = parts.filter(({ x }) => x.size > 0);
   if (filled.length === 0) return;
   const { runningMean, runningVar, momentum, geometry } = filled[0]!.plan;
   if (!runningMean) return;
@@ -266,6 +289,7 @@ export function updateRunning(where: string, parts: readonly Saved[]): void {
   const variance = arrayOf(runningVar, where, 'running_var');
   block.set([counts.length, 1, groups, 1, 1, groups]);
   block[Block.momentum] = momentum;
+  block[Block.given] = given(2, variance);
   const fault = addon.updateRunning(block, mean, variance, all, Float64Array.from(counts));
   check(fault, where, Names.updateRunning);
 }
@@ -273,29 +297,29 @@ export function updateRunning(where: string, parts: readonly Saved[]): void {
 /** (count, mean, meanLow, m2, m2Low) for each (batch, group) of a contiguous x. */
 export function momentsOf(where: string, x: Tensor, geometry: Geometry): Float64Array {
   const out = new Float64Array(5 * statistics(geometry));
-  if (elementsOf(x.shape) === 0) return out;
-  block.set(geometry);
+  if (x.size === 0) return out;
+  setGeometry(geometry);
   block[Block.offsetX] = x.offset;
   block[Block.flags] = storage(x);
-  check(addon.moments(block, x.data as DataArray, out), where, Names.moments);
+  check(addon.moments(block, dataOf(x, where, 'input'), out), where, Names.moments);
   return out;
 }
 
 /** The output for x: what the caller gave, if it fits, or a new array. */
 export function target(
   out: unknown,
-  x: Pick<Tensor, 'dtype' | 'shape'>,
+  x: Pick<Tensor, 'dtype' | 'layout'>,
   channelsLast: boolean,
   where: string,
   name = 'out',
 ): Tensor {
-  const { dtype, shape } = x;
-  const size = elementsOf(shape);
-  if (out === undefined) return viewOf(allocate(dtype, size, where), shape, channelsLast, 0, dtype);
+  const { dtype, layout } = x;
+  const { size, shape } = layout;
+  if (out === undefined) return new Tensor(allocate(dtype, size, where), layout.dense(channelsLast), { dtype });
   if (out instanceof Tensor) {
     if (out.dtype !== dtype) throw new TypeError(`${where}: ${name} is ${out.dtype}, the input is ${dtype}`);
     const laid = channelsLast ? out.isChannelsLast : out.isContiguous;
-    if (!sameShape(out.shape, shape) || !laid) {
+    if (!out.layout.hasShapeOf(layout) || !laid) {
       throw new RangeError(
         `${where}: ${name} must have shape ${formatShape(shape)} in ${channelsLast ? 'channels-last' : 'contiguous'} memory ` +
           `as the input, but has shape ${formatShape(out.shape)} and strides ${formatShape(out.strides)}`,
@@ -307,6 +331,9 @@ export function target(
   if (!ArrayBuffer.isView(out)) {
     throw new TypeError(`${where}: ${name} must be a typed array or a Tensor, but got ${describe(out)}`);
   }
+  if (arrayKind(out) === kindOf(dtype) && lengthOf(out) === size) {
+    return new Tensor(out as TensorData, layout.dense(channelsLast), { dtype });
+  }
   const raw = arrayKind(out) === 'Uint16Array' && isHalf(dtype) ? { dtype } : {};
   const given = new Tensor(out as TensorData, [lengthOf(out)], raw, `${where}: ${name}`);
   if (given.size !== size || given.dtype !== dtype) {
@@ -314,7 +341,8 @@ export function target(
       `${where}: ${name} must be ${dtype} with ${size} elements, but got ${describe(out)} with ${given.size}`,
     );
   }
-  return viewOf(given.data, shape, channelsLast, 0, dtype);
+  // Float16Array
+  return new Tensor(given.data, layout.dense(channelsLast), { dtype });
 }
 
 /** A parameter, or its gradient, in the order that the kernels meet it in: see Plan.reorder. */
@@ -332,15 +360,26 @@ function fromMemoryOrder(own: Tensor, t: Tensor, { reorder }: Plan): void {
   gather(back, t.data.subarray(t.offset, t.offset + t.size) as Float32Array);
 }
 
+const kindOf = (dtype: DType): string =>
+  dtype === 'float32' ? 'Float32Array' : dtype === 'float64' ? 'Float64Array' : 'Uint16Array';
+
+/** The data of a tensor. Native code knows an array by the size of its elements; which kind they are is known here. */
+function dataOf(t: Tensor, where: string, name: string): DataArray {
+  const { data, dtype } = t;
+  if (arrayKind(data) === kindOf(dtype)) return data as DataArray;
+  throw new TypeError(`${where}: ${name} has another dtype than the input`);
+}
+
 /** The elements of a parameter or buffer as the kernels take them: an array of exactly its size. */
 function arrayOf(t: Tensor | null, where: string, name: string): FloatArray | null {
   if (t === null) return null;
   if (!(t instanceof Tensor)) throw new TypeError(`${where}: ${name} must be a Tensor, but got ${describe(t)}`);
-  if (t.offset === 0 && lengthOf(t.data) === t.size && t.isContiguous) return t.data as FloatArray;
+  const data = dataOf(t, where, name) as FloatArray;
+  if (t.offset === 0 && lengthOf(data) === t.size && t.isContiguous) return data;
   t.checkExtent(where, name);
   if (!t.isContiguous)
     throw new RangeError(`${where}: ${name} must be contiguous, but has strides ${formatShape(t.strides)}`);
-  return t.data.subarray(t.offset, t.offset + t.size) as FloatArray;
+  return data.subarray(t.offset, t.offset + t.size);
 }
 
 export function sameShape(a: readonly number[], b: readonly number[]): boolean {
@@ -367,9 +406,9 @@ export function layOut(x: Tensor, channelsLast: boolean): Tensor {
   if (x.isChannelsLast) return x;
   const axes = x.shape.map((_, i) => i);
   const last = x.permute(0, ...axes.slice(2), 1).copy();
-  return viewOf(last.data, x.shape, true, 0, x.dtype);
+  return new Tensor(last.data, x.layout.dense(true), { dtype: x.dtype });
 }
 
 function copyAsItLies(x: Tensor, channelsLast: boolean): Tensor {
-  return viewOf(x.data.slice(x.offset, x.offset + x.size), x.shape, channelsLast, 0, x.dtype);
+  return new Tensor(x.data.slice(x.offset, x.offset + x.size), x.layout.dense(channelsLast), { dtype: x.dtype });
 }

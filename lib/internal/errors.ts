@@ -75,6 +75,10 @@ export function checkOptions(where: string, options: unknown, known: readonly st
   if (typeof options !== 'object' || options === null || Array.isArray(options) || ArrayBuffer.isView(options)) {
     throw new TypeError(`${where}: options must be an object, but got ${describe(options)}`);
   }
+  // For nearly every call; it meets inherited keys as well, which only cost the list below.
+  let usual = true;
+  for (const key in options) usual &&= known.includes(key);
+  if (usual) return;
   for (const key of Object.keys(options)) {
     if (known.includes(key)) continue;
     const meant = known.find((name) => name.toLowerCase() === key.replace(/_/g, '').toLowerCase());

@@ -13,6 +13,7 @@ import {
 } from '../tensor';
 import { backward, checkApart, checkGrad, forward, layOut, target, type Keep, type Plan, type Saved } from './call';
 import { describe, formatShape, lengthOf } from './errors';
+import type { Layout } from './layout';
 import type { Reading } from './plan';
 
 export type NestedMask = boolean | number | readonly NestedMask[];
@@ -49,7 +50,7 @@ export interface Packing {
 
 export interface PackedSaved {
   packing: Packing;
-  shape: readonly number[];
+  layout: Layout;
   dtype: DType;
   parts: Saved[];
 }
@@ -324,26 +325,27 @@ export function forwardPacked(
     checkApart(where, 'out', y, [plan.weight, plan.bias, plan.runningMean, plan.runningVar]);
     plan.weight = choose(plan.weight, part.parameters);
     plan.bias = choose(plan.bias, part.parameters);
-    plan.add = packedAdd && viewOfPart(packedAdd, part, x.dtype);
-    return forward(where, viewOfPart(packed, part, x.dtype), plan, keep, viewOfPart(result, part, x.dtype)).saved!;
+    const [from, to] = [viewOfPart(packed, part, x.dtype), viewOfPart(result, part, x.dtype)];
+    const plus = packedAdd && viewOfPart(packedAdd, part, x.dtype);
+    return forward(where, from, plan, keep, to, plus).saved!;
   });
   scatter(result, y, packing);
-  return { y, saved: { packing, shape: x.shape, dtype: x.dtype, parts } };
+  return { y, saved: { packing, layout: x.layout, dtype: x.dtype, parts } };
 }
 
 export function backwardPacked(
   where: string,
-  { packing, shape, dtype, parts }: PackedSaved,
+  { packing, layout, dtype, parts }: PackedSaved,
   dy: Tensor,
   dweight: Tensor | null,
   dbias: Tensor | null,
   out: unknown,
   gradAdd: unknown,
 ): Tensor {
-  checkGrad(where, dy, { dtype, shape });
+  checkGrad(where, dy, { dtype, layout });
   const { channelsLast } = packing;
-  const dx = target(out, { dtype, shape }, channelsLast, where);
-  const passed = gradAdd === undefined ? null : target(gradAdd, { dtype, shape }, channelsLast, where, 'gradAdd');
+  const dx = target(out, { dtype, layout }, channelsLast, where);
+  const passed = gradAdd === undefined ? null : target(gradAdd, { dtype, layout }, channelsLast, where, 'gradAdd');
   checkApart(where, 'out', dx, [passed, dweight, dbias]);
   if (passed) checkApart(where, 'gradAdd', passed, [dweight, dbias]);
   const packed = pack(layOut(dy, channelsLast), packing);

@@ -130,7 +130,7 @@ export function planOf(
 ): Plan {
   const { weight, bias } = p;
   const { channelsLast } = x;
-  const none = { runningMean: null, runningVar: null, momentum: 0, defer: false, add: null };
+  const none = { runningMean: null, runningVar: null, momentum: 0, defer: false };
   return { geometry, channelsLast, flags, eps, weight, bias, ...none, reorder: x.reorder ?? 0 };
 }
 

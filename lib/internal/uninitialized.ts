@@ -4,7 +4,7 @@
 import { StateError } from './errors';
 import type { Tensor } from '../tensor';
 
-const fields = ['data', 'shape', 'strides', 'offset'] as const;
+const fields = ['data', 'shape', 'strides', 'offset', 'layout'] as const;
 const uninitialized = new WeakSet<Tensor>();
 
 export function isUninitialized(t: Tensor): boolean {

@@ -18,6 +18,7 @@ export abstract class BatchNorm extends TrackedNorm {
   /** null: any of at least 2. */
   protected abstract readonly ranks: readonly number[] | null;
   readonly singleValue: 'throw' | 'runningStats';
+  #singleValue: string | null = null;
 
   constructor(numFeatures: number, options: BatchNormOptions = {}) {
     super(numFeatures, options, { affine: true, track: true, names: ['singleValue'] });
@@ -45,6 +46,15 @@ export abstract class BatchNorm extends TrackedNorm {
     const plan = batchNorm(where, x, this, this.#batchStatistics(x), this.momentum ?? 1 / seen, this.eps);
     this.checkFeatures(x.c, where);
     return this.tracked(plan);
+  }
+
+  /** A momentum of null is another one for each batch; and a count that is none is to be refused. */
+  protected override settled(): boolean {
+    const { singleValue, momentum, numBatchesTracked: seen } = this;
+    const same = singleValue === this.#singleValue;
+    this.#singleValue = singleValue;
+    const counted = seen === null || (Number.isSafeInteger(seen) && seen >= 0);
+    return super.settled() && same && counted && momentum !== null;
   }
 
   protected override pack(x: Reading, where: string, options: MaskOptions): Packing {

@@ -41,6 +41,7 @@ export class GroupNorm extends Norm {
   readonly affine: boolean;
   readonly weight: Parameter | null;
   readonly bias: Parameter | null;
+  #settled: { eps: number; numGroups: number; numChannels: number } | null = null;
 
   constructor(numGroups: number, numChannels: number, options: GroupNormOptions = {}) {
     super(options, ['eps', 'affine', 'bias']);
@@ -75,6 +76,14 @@ export class GroupNorm extends Norm {
       throw new RangeError(`${where}: expected an input with ${this.numChannels} channels, but got ${x.c}`);
     }
     return plan;
+  }
+
+  protected override settled(): boolean {
+    const { eps, numGroups, numChannels } = this;
+    const was = this.#settled;
+    if (was && eps === was.eps && numGroups === was.numGroups && numChannels === was.numChannels) return true;
+    this.#settled = { eps, numGroups, numChannels };
+    return false;
   }
 
   protected override pack(x: Reading, where: string, options: MaskOptions): Packing {

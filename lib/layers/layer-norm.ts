@@ -79,6 +79,7 @@ export class LayerNorm extends TrailingNorm {
   readonly axis: number | null;
   readonly weight: Parameter | null;
   readonly bias: Parameter | null;
+  #settled: { eps: number; axis: number | null; shape: readonly number[] } | null = null;
 
   constructor(normalizedShape: number | readonly number[], options: LayerNormOptions = {}) {
     super(normalizedShape, options, ['eps', 'elementwiseAffine', 'bias', 'axis']);
@@ -96,6 +97,13 @@ export class LayerNorm extends TrailingNorm {
   }
   protected override plan(x: Reading): Plan {
     return this.axis === null ? layerNorm(x, this, this.eps) : channelNorm(x, this, this.eps);
+  }
+  protected override settled(): boolean {
+    const { eps, axis, normalizedShape: shape } = this;
+    const was = this.#settled;
+    if (was && eps === was.eps && axis === was.axis && shape === was.shape) return true;
+    this.#settled = { eps, axis, shape };
+    return false;
   }
   protected override pack(x: Reading, where: string, options: MaskOptions): Packing {
     const { axis } = this;

@@ -2,7 +2,7 @@
 // says what the calls compute.
 
 import { withdrawn } from '../internal/async';
-import { dataOf, type FloatDType } from '../internal/call';
+import { inputOf, type FloatDType } from '../internal/call';
 import { checkOptions, describe, StateError } from '../internal/errors';
 import { isGradEnabled } from '../grad-mode';
 import { Module } from '../module';
@@ -48,11 +48,32 @@ export class Context {
   constructor(readonly owner: Layer<unknown>) {}
 }
 
+/** The options of every layer's calls. */
+export const callNames = { forward: ['out', 'context', 'saveInput'], backward: ['out', 'context'] } as const;
+
+/** Most calls have no options, and need no new object for that. */
+const none = Object.freeze({});
+
+/**
+ * What every call of a layer needs, in one place: a program of many kinds of layers pays 5 ns for each look at one, and
+ * the name of a class costs 30.
+ */
+interface Calls {
+  /** The class that this was made for. */
+  of: unknown;
+  /** Where forwards without a context of their own keep what backward needs. */
+  context: Context;
+  /** What messages begin with, of forward and backward. */
+  where: readonly [string, string];
+  /** The options that each takes. */
+  names: readonly [readonly string[], readonly string[]];
+}
+
 /** `Saved`: what a forward leaves for its backward. */
 export abstract class Layer<Saved> extends Module {
   /** Of parameters and statistics, and of data unless they are 16-bit floats, which float32 layers take too. */
   readonly dtype: FloatDType;
-  readonly #own: Context;
+  #calls: Calls | null = null;
   /** Resolves when the asynchronous calls so far have ended. */
   #turn: Promise<void> | undefined;
 
@@ -66,15 +87,14 @@ export abstract class Layer<Saved> extends Module {
       throw new TypeError(`${where}: dtype must be 'float32' or 'float64', but got ${describe(dtype)}`);
     }
     this.dtype = dtype;
-    this.#own = new Context(this);
   }
 
-  /** The options that forward takes besides those of every layer; the same of backward. */
+  /** The options that forward takes, the same list each time; the same of backward. */
   protected get forwardNames(): readonly string[] {
-    return [];
+    return callNames.forward;
   }
   protected get backwardNames(): readonly string[] {
-    return [];
+    return callNames.backward;
   }
   /** Computes the output, or throws with nothing changed. `keep`: what is kept of the input, null inside `noGrad`. */
   protected abstract run(
@@ -86,9 +106,28 @@ export abstract class Layer<Saved> extends Module {
   /** The gradient of the input; adds those of the parameters into their `grad`. */
   protected abstract runBack(saved: Saved, dy: Tensor, options: BackwardOptions, where: string): Tensor;
 
+  /** Nobody needs this any more: a backward has used it, or another forward has taken its place. */
+  protected release(_saved: Saved): void {}
+
   /** The name that messages begin with. */
   protected get where(): string {
     return this.constructor.name;
+  }
+
+  #keep(context: Context, saved: Saved): void {
+    const before = context.saved as Saved | null;
+    context.saved = saved;
+    if (before) this.release(before);
+  }
+
+  /** Made once, and again where a lazy layer has come to be another class. */
+  #callsOf(): Calls {
+    const calls = this.#calls;
+    if (calls?.of === this.constructor) return calls;
+    const { where, constructor: of } = this;
+    const context = calls?.context ?? new Context(this);
+    const names = [this.forwardNames, this.backwardNames] as const;
+    return (this.#calls = { of, context, where: [`${where}.forward`, `${where}.backward`], names });
   }
 
   /** A place to keep one forward for its backward, for layers used twice and for micro-batches. */
@@ -103,17 +142,18 @@ export abstract class Layer<Saved> extends Module {
    *
    * @throws TypeError, RangeError for an input the layer does not take; the layer is then exactly as before
    */
-  override forward(input: TensorLike, options: ForwardOptions = {}): Tensor {
-    const where = `${this.where}.forward`;
-    checkOptions(where, options, ['out', 'context', 'saveInput', ...this.forwardNames]);
+  override forward(input: TensorLike, options: ForwardOptions = none): Tensor {
+    const calls = this.#callsOf();
+    const where = calls.where[0];
+    checkOptions(where, options, calls.names[0]);
     const { saveInput = 'reference' } = options;
     if (saveInput !== 'reference' && saveInput !== 'copy') {
       throw new TypeError(`${where}: saveInput must be 'reference' or 'copy', but got ${describe(saveInput)}`);
     }
-    const context = this.#contextOf(options.context, where);
-    const x = dataOf(input, where, 'input', this.dtype);
+    const context = options.context === undefined ? calls.context : this.#checkContext(options.context, where);
+    const x = inputOf(input, where, 'input', this.dtype);
     const { y, saved } = this.run(x, isGradEnabled() ? saveInput : null, options, where);
-    if (saved) context.saved = saved;
+    if (saved) this.#keep(context, saved);
     return y;
   }
 
@@ -125,10 +165,11 @@ export abstract class Layer<Saved> extends Module {
    * @throws StateError (`code` 'ERR_NO_FORWARD') without a forward since the last backward
    * @throws RangeError for another shape
    */
-  override backward(gradOutput: TensorLike, options: BackwardOptions = {}): Tensor {
-    const where = `${this.where}.backward`;
-    checkOptions(where, options, ['out', 'context', ...this.backwardNames]);
-    const context = this.#contextOf(options.context, where);
+  override backward(gradOutput: TensorLike, options: BackwardOptions = none): Tensor {
+    const calls = this.#callsOf();
+    const where = calls.where[1];
+    checkOptions(where, options, calls.names[1]);
+    const context = options.context === undefined ? calls.context : this.#checkContext(options.context, where);
     if (!context.saved) {
       throw new StateError(
         'ERR_NO_FORWARD',
@@ -136,10 +177,18 @@ export abstract class Layer<Saved> extends Module {
           'noGrad, and one backward releases it',
       );
     }
-    const dy = dataOf(gradOutput, where, 'grad_output', this.dtype);
-    const dx = this.runBack(context.saved as Saved, dy, options, where);
+    const dy = inputOf(gradOutput, where, 'grad_output', this.dtype);
+    // Taken out meanwhile: an option's getter may run a forward of its own, which would release it.
+    const saved = context.saved as Saved;
     context.saved = null;
-    return dx;
+    try {
+      const dx = this.runBack(saved, dy, options, where);
+      this.release(saved);
+      return dx;
+    } catch (error) {
+      context.saved = saved;
+      throw error;
+    }
   }
 
   /** The options that `forwardAsync` takes besides those of every layer, or null if there is none. */
@@ -180,8 +229,8 @@ export abstract class Layer<Saved> extends Module {
     if (!names) throw new StateError('ERR_NO_ASYNC', `${where}: this layer has no asynchronous form; use forward`);
     checkOptions(where, options, ['out', 'context', ...names]);
     const given = { ...options };
-    const context = this.#contextOf(given.context, where);
-    const x = withdrawn(dataOf(input, where, 'input', this.dtype));
+    const context = given.context === undefined ? this.#callsOf().context : this.#checkContext(given.context, where);
+    const x = withdrawn(inputOf(input, where, 'input', this.dtype));
     const keeps = isGradEnabled();
     const before = this.#turn;
     let next!: () => void;
@@ -189,16 +238,15 @@ export abstract class Layer<Saved> extends Module {
     try {
       await before;
       const { y, saved } = await this.runAsync(x, keeps, given, where);
-      if (saved) context.saved = saved;
+      if (saved) this.#keep(context, saved);
       return y;
     } finally {
       next();
     }
   }
 
-  #contextOf(context: Context | undefined, where: string): Context {
-    if (context === undefined) return this.#own;
-    if (!(context instanceof Context)) {
+  #checkContext(context: Context, where: string): Context {
+    if (!((context as unknown) instanceof Context)) {
       throw new TypeError(`${where}: context must come from ${this.where}.context(), but got ${describe(context)}`);
     }
     if (context.owner !== this) throw new RangeError(`${where}: the context belongs to another layer`);

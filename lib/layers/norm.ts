@@ -3,12 +3,20 @@
 
 import { Flag } from '../internal/addon';
 import { forwardAsync } from '../internal/async';
-import { addendOf, backward, forward, sameShape, type FloatDType, type Plan, type Saved } from '../internal/call';
+import { addendOf, backward, forward, type FloatDType, type Plan, type Saved } from '../internal/call';
 import { checkBoolean, checkNumber, describe, formatShape } from '../internal/errors';
+import { LatestPlan } from '../internal/latest-plan';
 import { backwardPacked, forwardPacked, type MaskOptions, type PackedSaved, type Packing } from '../internal/mask';
 import type { Reading } from '../internal/plan';
 import { allocate, elementsOf, Parameter, Tensor, type TensorData, type TensorLike } from '../tensor';
-import { Layer, type AsyncForwardOptions, type BackwardOptions, type ForwardOptions, type LayerOptions } from './layer';
+import {
+  callNames,
+  Layer,
+  type AsyncForwardOptions,
+  type BackwardOptions,
+  type ForwardOptions,
+  type LayerOptions,
+} from './layer';
 
 export type { FloatDType };
 
@@ -32,11 +40,17 @@ export interface NormBackwardOptions extends BackwardOptions {
   gradAdd?: TensorData | Tensor | undefined;
 }
 
+const forwardNames = [...callNames.forward, 'updateStats', 'mask', 'lengths', 'add'];
+const backwardNames = [...callNames.backward, 'gradAdd'];
+
 export abstract class Norm extends Layer<Saved | PackedSaved> {
   abstract readonly weight: Parameter | null;
   abstract readonly bias: Parameter | null;
   /** Whether the output goes through max(0, y), in the same pass. */
   readonly relu: boolean;
+  #latest: LatestPlan | null = null;
+  /** Statistics that were released, for the next forward's: a new array costs as much as the kernel. */
+  #spare: Float64Array | null = null;
 
   /** `names`: the options that the layer knows besides those of every norm. */
   protected constructor(options: NormOptions, names: readonly string[]) {
@@ -45,16 +59,21 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
   }
 
   protected override get forwardNames(): readonly string[] {
-    return ['updateStats', 'mask', 'lengths', 'add'];
+    return forwardNames;
   }
   protected override get backwardNames(): readonly string[] {
-    return ['gradAdd'];
+    return backwardNames;
   }
 
   /** How the layer reads x, or torch's refusal of its rank. */
   protected abstract read(x: Tensor, where: string): Reading;
   /** What is to be computed, or torch's refusal of what does not fit. */
   protected abstract plan(x: Reading, where: string): Plan;
+  /**
+   * Whether all that `read`, `plan` and `judges` look at in the layer, but weight and bias, is as it was when this was last asked.
+   * What they look at and this does not would leave an old plan in use.
+   */
+  protected abstract settled(): boolean;
   /** Which of the input is data, packed: see internal/mask.ts. */
   protected abstract pack(x: Reading, where: string, options: MaskOptions): Packing;
   /** Whether `commit` looks at the batch's statistics before running ones may move. */
@@ -77,7 +96,7 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
    *
    * @throws TypeError, RangeError for an input the layer does not take; the layer is then exactly as before
    */
-  override forward(input: TensorLike, options: NormForwardOptions = {}): Tensor {
+  override forward(input: TensorLike, options?: NormForwardOptions): Tensor {
     return super.forward(input, options);
   }
 
@@ -89,7 +108,7 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
    * @throws StateError (`code` 'ERR_NO_FORWARD') without a forward since the last backward
    * @throws RangeError for another shape, TypeError for another dtype
    */
-  override backward(gradOutput: TensorLike, options: NormBackwardOptions = {}): Tensor {
+  override backward(gradOutput: TensorLike, options?: NormBackwardOptions): Tensor {
     return super.backward(gradOutput, options);
   }
 
@@ -99,21 +118,23 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
     options: NormForwardOptions,
     where: string,
   ): { y: Tensor; saved: Saved | PackedSaved | null } {
-    const { out, updateStats = true } = options;
+    const { out, updateStats = true, add, mask, lengths } = options;
     checkBoolean(where, 'updateStats', updateStats);
-    const reading = this.read(x, where);
-    const add = options.add === undefined ? null : addendOf(options.add, x, where);
-    if (options.mask !== undefined || options.lengths !== undefined) {
-      const packing = this.pack(reading, where, options);
+    const masked = mask !== undefined || lengths !== undefined;
+    const reading = masked || add !== undefined ? this.read(x, where) : null;
+    const addend = add === undefined ? null : addendOf(add, x, where);
+    if (masked) {
+      const packing = this.pack(reading!, where, { mask, lengths });
       const planOf = (part: Reading): Plan => this.#planOf(part, where, updateStats, true);
-      const { y, saved } = forwardPacked(where, x, packing, planOf, keep ? 'reference' : 'statistics', add, out);
+      const { y, saved } = forwardPacked(where, x, packing, planOf, keep ? 'reference' : 'statistics', addend, out);
       if (saved.parts.length > 0) this.commit(where, updateStats, saved.parts[0]!.plan, saved.parts);
       return { y, saved: keep && saved };
     }
-    const plan = this.#planOf(reading, where, updateStats, this.judges);
-    plan.add = add;
-    const { y, saved } = forward(where, x, plan, keep ?? (this.judges ? 'statistics' : null), out);
-    this.commit(where, updateStats, plan, this.judges ? [saved!] : null);
+    const { plan, judged } = this.#planFor(x, reading, where, updateStats);
+    const kept = keep ?? (judged ? 'statistics' : null);
+    const spare = keep && !judged ? this.#takeSpare() : null;
+    const { y, saved } = forward(where, x, plan, kept, out, addend, spare);
+    this.commit(where, updateStats, plan, judged ? [saved!] : null);
     return { y, saved: keep && saved };
   }
 
@@ -136,6 +157,27 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
     return super.forwardAsync(input, options);
   }
 
+  protected override release(saved: Saved | PackedSaved): void {
+    // What a collector was given, it may have kept.
+    if (!('packing' in saved) && !saved.plan.defer) this.#spare = saved.statistics;
+  }
+  #takeSpare(): Float64Array | null {
+    const spare = this.#spare;
+    this.#spare = null;
+    return spare;
+  }
+
+  /** The plan of the latest forward, where it serves, or a new one. */
+  #planFor(x: Tensor, reading: Reading | null, where: string, update: boolean): LatestPlan {
+    const latest = this.#latest;
+    const { weight, bias, relu } = this;
+    if (!this.settled()) this.#latest = null;
+    else if (latest?.serves(x, weight, bias, relu, update)) return latest;
+    const { judges } = this;
+    const plan = this.#planOf(reading ?? this.read(x, where), where, update, judges);
+    return (this.#latest = new LatestPlan(plan, x, weight, bias, relu, update, judges));
+  }
+
   #planOf(x: Reading, where: string, update: boolean, defer: boolean): Plan {
     const plan = this.plan(x, where);
     if (this.relu) plan.flags += Flag.relu;
@@ -151,8 +193,8 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
     { out, gradAdd }: NormBackwardOptions,
     where: string,
   ): Tensor {
-    const { add } = 'packing' in saved ? (saved.parts[0]?.plan ?? { add: null }) : saved.plan;
-    if (gradAdd !== undefined && !add) {
+    const added = 'packing' in saved ? saved.parts[0]?.add : saved.add;
+    if (gradAdd !== undefined && !added) {
       throw new RangeError(`${where}: gradAdd goes with a forward that was given add`);
     }
     const weightGrad = this.#gradOf(this.weight, where, 'weight');
@@ -175,12 +217,12 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
     if (parameter.grad !== null && !((parameter.grad as unknown) instanceof Tensor)) {
       throw new TypeError(`${where}: ${name}.grad must be a Tensor or null, but got ${describe(parameter.grad)}`);
     }
-    if (parameter.grad && !sameShape(parameter.grad.shape, parameter.shape)) {
+    if (parameter.grad && !parameter.grad.layout.hasShapeOf(parameter.layout)) {
       throw new RangeError(
         `${where}: ${name}.grad has shape ${formatShape(parameter.grad.shape)}, ${name} has ${formatShape(parameter.shape)}`,
       );
     }
-    return parameter.grad ?? new Tensor(allocate(this.dtype, parameter.size), parameter.shape);
+    return parameter.grad ?? new Tensor(allocate(this.dtype, parameter.size), parameter.layout.dense(false));
   }
 }
 

@@ -39,6 +39,7 @@ export class RMSNorm extends TrailingNorm {
   readonly weight: Parameter | null;
   /** There is none. */
   readonly bias = null;
+  #settled: { eps: number | null; shape: readonly number[] } | null = null;
 
   constructor(normalizedShape: number | readonly number[], options: RMSNormOptions = {}) {
     super(normalizedShape, options, ['eps', 'elementwiseAffine']);
@@ -51,6 +52,14 @@ export class RMSNorm extends TrailingNorm {
 
   protected override plan(x: Reading): Plan {
     return rmsNorm(x, this.weight, this.eps ?? machineEpsilon(this.dtype));
+  }
+
+  protected override settled(): boolean {
+    const { eps, normalizedShape: shape } = this;
+    const was = this.#settled;
+    if (was && eps === was.eps && shape === was.shape) return true;
+    this.#settled = { eps, shape };
+    return false;
   }
 
   /** Weight 1. */

@@ -29,6 +29,19 @@ export interface TrackedNormOptions extends NormOptions, EpsOption {
   nonFinite?: NonFinite | undefined;
 }
 
+/** What a plan is made of: see Norm.settled. */
+interface Settings {
+  numFeatures: number;
+  training: boolean;
+  track: boolean;
+  eps: number;
+  momentum: number | null;
+  mean: Tensor | null;
+  variance: Tensor | null;
+  nonFinite: NonFinite;
+  collector: unknown;
+}
+
 export abstract class TrackedNorm extends Norm {
   readonly numFeatures: number;
   readonly affine: boolean;
@@ -47,6 +60,7 @@ export abstract class TrackedNorm extends Norm {
   #momentum!: number | null;
   #trackRunningStats!: boolean;
 
+  #settled: Settings | null = null;
   #collector: ((parts: readonly Saved[]) => void) | null = null;
 
   protected override get judges(): boolean {
@@ -138,6 +152,31 @@ export abstract class TrackedNorm extends Norm {
     this.resetRunningStats();
     this.weight?.data.fill(1 as never);
     this.bias?.data.fill(0 as never);
+  }
+
+  protected override settled(): boolean {
+    const { numFeatures, training, runningMean: mean, runningVar: variance, nonFinite } = this;
+    const track = this.#trackRunningStats;
+    const eps = this.#eps;
+    const momentum = this.#momentum;
+    const collector = this.#collector;
+    const was = this.#settled;
+    if (
+      was &&
+      numFeatures === was.numFeatures &&
+      training === was.training &&
+      track === was.track &&
+      eps === was.eps &&
+      momentum === was.momentum &&
+      mean === was.mean &&
+      variance === was.variance &&
+      nonFinite === was.nonFinite &&
+      collector === was.collector
+    ) {
+      return true;
+    }
+    this.#settled = { numFeatures, training, track, eps, momentum, mean, variance, nonFinite, collector };
+    return false;
   }
 
   /** Leaves the running statistics out of a plan that would move them while they are not tracked. */

@@ -27,7 +27,8 @@ enum Block {
   kEps = 10,
   kMomentum = 11,
   kFlags = 12,
-  kBlock_ = 13
+  kGiven = 13,
+  kBlock_ = 14
 };
 // kFlags is a sum of these.
 enum Flags { kAboutZero = 1, kZeroVarIsZero = 2, kUseRunning = 4, kKeepsInput = 8, kRelu = 16, kBFloat16 = 32 };
@@ -52,6 +53,7 @@ int read_forward(Arguments& a, Normalize<S>* read) {
   const Geometry g = a.geometry();
   const size_t x_offset = a.size(kOffsetX), y_offset = a.size(kOffsetY), add_offset = a.size(kOffsetAdd);
   const size_t flags = a.size(kFlags);
+  a.give(a.size(kGiven));
   if (!a.ok()) return a.fault();
   op.g = g;
   op.rule = {a.number(kEps), flags & kAboutZero ? About::kZero : About::kMean, (flags & kZeroVarIsZero) != 0};
@@ -68,11 +70,11 @@ int read_forward(Arguments& a, Normalize<S>* read) {
   if (a.ok() && op.use_running && g.groups > 0 && !(op.running_mean && op.running_var)) {
     a.fail(Fault::kType, op.running_mean ? kVar : kMean);
   }
-  a.role(kY, Arguments::Role::kOut);
-  a.role(kSaved, Arguments::Role::kOut);
+  a.output(kY);
+  a.output(kSaved);
   if (!op.use_running) {
-    a.role(kMean, Arguments::Role::kOut);
-    a.role(kVar, Arguments::Role::kOut);
+    a.output(kMean);
+    a.output(kVar);
   }
   // Two SharedArrayBuffers can name one memory: only the pointers tell whether an input that backward needs is kept.
   const auto in_place = [](size_t out, size_t other) { return out == kY && (other == kX || other == kAdd); };
@@ -124,6 +126,7 @@ int backward_as(Arguments& a) {
   const Geometry g = a.geometry();
   const size_t dy_offset = a.size(kOffsetDy), x_offset = a.size(kOffsetX), dx_offset = a.size(kOffsetY);
   const size_t add_offset = a.size(kOffsetAdd), flags = a.size(kFlags);
+  a.give(a.size(kGiven));
   if (!a.ok()) return a.fault();
   Backward<S> op;
   op.g = g;
@@ -142,7 +145,7 @@ int backward_as(Arguments& a) {
   op.gated = !relu ? nullptr : gated ? gated : op.dx;
   op.add = relu && a.given(kAdd) ? a.span<S>(kAdd, g.elements(), add_offset) : nullptr;
   op.bias = relu ? a.optional<T>(kBias, g.channels) : nullptr;
-  for (const size_t out : {kDx, kDweight, kDbias, kGated}) a.role(out, Arguments::Role::kOut);
+  for (const size_t out : {kDx, kDweight, kDbias, kGated}) a.output(out);
   // dx over x is fine where nothing reads x afterwards, so not where the gate goes there first.
   const auto over_dy = [](size_t out, size_t other) { return (out == kDx || out == kGated) && other == kDy; };
   const auto over_either = [](size_t out, size_t other) {
@@ -190,7 +193,7 @@ int local_response_as(Arguments& a) {
   if (!a.ok()) return a.fault();
   const S* x = a.span<S>(kX, w.elements(), x_offset);
   S* y = a.span<S>(kY, w.elements(), y_offset);
-  a.role(kY, Arguments::Role::kOut);
+  a.output(kY);
   const auto in_place = [](size_t, size_t) { return true; };
   const auto apart = [](size_t, size_t) { return false; };
   if (!(kept ? a.check_overlaps(apart) : a.check_overlaps(in_place))) return a.fault();
@@ -207,7 +210,7 @@ int local_response_backward_as(Arguments& a) {
   const S* dy = a.span<S>(kDy, w.elements(), dy_offset);
   const S* x = a.span<S>(kX, w.elements(), x_offset);
   S* dx = a.span<S>(kDx, w.elements(), dx_offset);
-  a.role(kDx, Arguments::Role::kOut);
+  a.output(kDx);
   if (!a.check_overlaps([](size_t, size_t) { return true; })) return a.fault();
   return finish(a, local_response_backward(dispatch::active().of(S()), w, dy, x, dx));
 }
@@ -221,7 +224,7 @@ int moments_as(Arguments& a) {
   if (!a.ok()) return a.fault();
   const S* x = a.span<S>(kX, g.elements(), x_offset);
   double* out = a.span<double>(kOut, g.statistics() * 5);
-  a.role(kOut, Arguments::Role::kOut);
+  a.output(kOut);
   if (!a.check_overlaps([](size_t, size_t) { return false; })) return a.fault();
   for (size_t i = 0; i < g.statistics() * 5; i++) out[i] = 0;
   if (g.elements() == 0) return 0;
@@ -236,13 +239,14 @@ int update_running_as(Arguments& a) {
   using T = Value<S>;
   enum { kMean = 1, kVar, kSaved, kCounts };
   const Geometry g = a.geometry();
+  a.give(a.size(kGiven));
   if (!a.ok()) return a.fault();
   T* mean = a.span<T>(kMean, g.groups);
   T* var = a.optional<T>(kVar, g.groups);
   const auto* saved = reinterpret_cast<const Statistic*>(a.span<double>(kSaved, g.statistics() * 5));
   const double* counts = a.span<double>(kCounts, g.batch);
-  a.role(kMean, Arguments::Role::kOut);
-  a.role(kVar, Arguments::Role::kOut);
+  a.output(kMean);
+  a.output(kVar);
   if (!a.check_overlaps([](size_t, size_t) { return false; })) return a.fault();
   if (g.statistics() == 0) return 0;
   const FloatEnvironment environment;
@@ -250,22 +254,16 @@ int update_running_as(Arguments& a) {
   return 0;
 }
 
-// The version of a call for the storage of its argument 1.
+// The version of a call for the storage of its argument 1, of which one without elements has any.
 using Typed = int (*)(Arguments&);
 template <Typed as_float, Typed as_double, Typed as_float16, Typed as_bfloat16>
 napi_value call(napi_env env, napi_callback_info info, size_t numbers, size_t flags) {
   Arguments a(env, info);
   if (!a.ok() || !a.block(numbers)) return number(env, a.fault());
-  switch (a.element_type(1)) {
-    case napi_float32_array:
-      return number(env, as_float(a));
-    case napi_float64_array:
-      return number(env, as_double(a));
-    case napi_uint16_array:
-      return number(env, a.size(flags) & kBFloat16 ? as_bfloat16(a) : as_float16(a));
-    default:
-      return number(env, a.fail(Fault::kDtype, 1));
-  }
+  if (a.holds<float>(1)) return number(env, as_float(a));
+  if (a.holds<double>(1)) return number(env, as_double(a));
+  if (a.holds<Float16>(1)) return number(env, a.size(flags) & kBFloat16 ? as_bfloat16(a) : as_float16(a));
+  return number(env, a.fail(a.is_array(1) ? Fault::kDtype : Fault::kType, 1));
 }
 #define SIMDNORM_CALL_WITH(f, numbers, flags)                                             \
   [](napi_env env, napi_callback_info info) {                                             \
@@ -282,9 +280,9 @@ napi_value merge_states(napi_env env, napi_callback_info info) {
   const double* from = nullptr;
   const size_t length = a.ok() ? a.length<double>(kInto) : 0;
   into = a.span<double>(kInto, length);
-  from = a.optional<double>(kFrom, length);
-  if (a.ok() && (length % 5 != 0 || (length > 0 && !from))) a.fail(Fault::kLength, kFrom);
-  a.role(kInto, Arguments::Role::kOut);
+  from = a.span<double>(kFrom, length);
+  if (a.ok() && (length % 5 != 0 || a.length<double>(kFrom) != length)) a.fail(Fault::kLength, kFrom);
+  a.output(kInto);
   // A state merged with itself is well defined: merge() copies before it writes.
   if (!a.check_overlaps([](size_t, size_t) { return true; })) return number(env, a.fault());
   const FloatEnvironment environment;

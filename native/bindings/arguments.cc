@@ -1,6 +1,5 @@
 #include "native/bindings/arguments.h"
 
-#include <math.h>
 #include <string.h>
 
 namespace simdnorm {
@@ -18,51 +17,21 @@ int Arguments::fail(Fault kind, size_t argument) {
 
 const Arguments::View& Arguments::view(size_t argument) {
   View& v = views_[argument];
-  if (v.asked) return v;
-  v.asked = true;
-  // A type that no call accepts: Node without Float16Array support leaves that of one unset, without an error.
-  v.type = napi_int8_array;
+  if (asked_ >> argument & 1) return v;
+  asked_ |= size_t(1) << argument;
+  v.length = v.bytes = 0;
   v.is_array =
-      napi_get_typedarray_info(env_, values_[argument], &v.type, &v.length, &v.data, nullptr, nullptr) == napi_ok;
+      napi_get_typedarray_info(env_, values_[argument], nullptr, &v.length, &v.data, nullptr, nullptr) == napi_ok;
+  // Of any view, for all that it is documented for Buffers; only of a view, or Node aborts.
+  if (v.is_array && napi_get_buffer_info(env_, values_[argument], nullptr, &v.bytes) != napi_ok) v.is_array = false;
   return v;
-}
-
-template <>
-napi_typedarray_type Arguments::type_of<float>() {
-  return napi_float32_array;
-}
-template <>
-napi_typedarray_type Arguments::type_of<double>() {
-  return napi_float64_array;
-}
-
-template <>
-napi_typedarray_type Arguments::type_of<Float16>() {
-  return napi_uint16_array;
-}
-template <>
-napi_typedarray_type Arguments::type_of<BFloat16>() {
-  return napi_uint16_array;
-}
-
-napi_typedarray_type Arguments::element_type(size_t argument) {
-  const View& v = view(argument);
-  if (!v.is_array) fail(Fault::kType, argument);
-  return v.type;
-}
-
-bool Arguments::given(size_t argument) {
-  if (view(argument).is_array) return true;
-  napi_valuetype type = napi_undefined;
-  napi_typeof(env_, values_[argument], &type);
-  return type != napi_undefined && type != napi_null;
 }
 
 bool Arguments::block(size_t numbers) {
   const View& v = view(0);
   if (!v.is_array) {
     fail(Fault::kType, 0);
-  } else if (v.type != napi_float64_array) {
+  } else if (!holds<double>(0)) {
     fail(Fault::kDtype, 0);
   } else if (v.length < numbers) {
     fail(Fault::kLength, 0);
@@ -72,27 +41,12 @@ bool Arguments::block(size_t numbers) {
   return ok();
 }
 
-size_t Arguments::size(size_t i) {
-  const double n = numbers_[i];
-  if (!(n >= 0 && n <= 9007199254740992.0 && n == floor(n))) {
-    fail(Fault::kNumber, 0);
-    return 0;
-  }
-  return static_cast<size_t>(n);
-}
-
-Geometry Arguments::geometry() {
-  const Geometry g = {size(0), size(1), size(2), size(3), size(4), size(5)};
-  if (ok() && !g.valid()) fail(Fault::kNumber, 0);
-  return g;
-}
-
 template <class T>
 size_t Arguments::length(size_t argument) {
   const View& v = view(argument);
   if (!v.is_array) {
     fail(Fault::kType, argument);
-  } else if (v.type != type_of<T>()) {
+  } else if (!holds<T>(argument)) {
     fail(Fault::kDtype, argument);
   }
   return v.length;
@@ -104,14 +58,14 @@ T* Arguments::span(size_t argument, size_t length, size_t offset) {
   const View& v = view(argument);
   if (!v.is_array) {
     fail(Fault::kType, argument);
-  } else if (v.type != type_of<T>()) {
+  } else if (!holds<T>(argument)) {
     fail(Fault::kDtype, argument);
   } else if (offset > v.length || length > v.length - offset) {
     fail(Fault::kLength, argument);
   } else if (length > 0) {
     T* const data = static_cast<T*>(v.data) + offset;
-    spans_[argument].begin = reinterpret_cast<const char*>(data);
-    spans_[argument].end = reinterpret_cast<const char*>(data + length);
+    spans_[span_count_++] = {reinterpret_cast<const char*>(data), reinterpret_cast<const char*>(data + length),
+                             argument};
     return data;
   }
   return nullptr;
@@ -121,7 +75,7 @@ template <class T>
 T* Arguments::optional(size_t argument, size_t length) {
   if (!ok() || !given(argument)) return nullptr;
   const View& v = view(argument);
-  if (v.is_array && v.type == type_of<T>() && v.length != length) {
+  if (holds<T>(argument) && v.length != length) {
     fail(Fault::kLength, argument);
     return nullptr;
   }
@@ -129,14 +83,14 @@ T* Arguments::optional(size_t argument, size_t length) {
 }
 
 bool Arguments::check_overlaps(bool (*same)(size_t output, size_t other)) {
-  for (size_t out = 0; out < kMost && ok(); out++) {
-    const Span& a = spans_[out];
-    if (a.role != Role::kOut || !a.begin) continue;
-    for (size_t other = 0; other < kMost; other++) {
-      const Span& b = spans_[other];
-      if (other == out || !b.begin || a.end <= b.begin || b.end <= a.begin) continue;
-      if (a.begin == b.begin && a.end == b.end && same(out, other)) continue;
-      fail(Fault::kOverlap, out);
+  for (size_t i = 0; i < span_count_ && ok(); i++) {
+    const Span& a = spans_[i];
+    if (!(outputs_ >> a.argument & 1)) continue;
+    for (size_t j = 0; j < span_count_; j++) {
+      const Span& b = spans_[j];
+      if (j == i || a.end <= b.begin || b.end <= a.begin) continue;
+      if (a.begin == b.begin && a.end == b.end && same(a.argument, b.argument)) continue;
+      fail(Fault::kOverlap, a.argument);
       break;
     }
   }

@@ -39,10 +39,7 @@ struct Geometry {
   }
 
   static bool product(size_t a, size_t b, size_t* out) {
-    const size_t limit = size_t(1) << 53;
-    if (b != 0 && a > limit / b) return false;
-    *out = a * b;
-    return true;
+    return !__builtin_mul_overflow(a, b, out) && *out <= size_t(1) << 53;
   }
 };
 

@@ -122,6 +122,12 @@ function geometry() {
   ]);
 }
 
+/** The block's last number says which arguments there are. */
+function saying(args) {
+  const given = args.reduce((sum, a, i) => (a === null ? sum : sum + 2 ** i), 0);
+  return args.with(0, Float64Array.of(...args[0], given));
+}
+
 function forwardCall(Kind, g) {
   const [batch, outer, groups, inner, , channels] = g;
   const size = batch * outer * groups * inner;
@@ -133,7 +139,7 @@ function forwardCall(Kind, g) {
   const add = random() < 0.5 ? null : filled(Kind, size);
   return {
     name: 'forward',
-    args: [
+    args: saying([
       block,
       filled(Kind, size),
       make(Kind, size),
@@ -143,7 +149,7 @@ function forwardCall(Kind, g) {
       running ? filled(Parameters, groups) : null,
       running ? filled(Parameters, groups) : null,
       add,
-    ],
+    ]),
     offsets: [[6, 1], [7, 2], ...(add ? [[9, 8]] : [])],
   };
 }
@@ -152,17 +158,8 @@ function backwardCall(Kind, g) {
   const [batch, outer, groups, inner, , channels] = g;
   const size = batch * outer * groups * inner;
   const saved = make(Float64Array, batch * groups * 5);
-  addon.forward(
-    new Float64Array([...g, 0, 0, 0, 0, 1e-5, 0, 0]),
-    filled(Kind, size),
-    new Kind(size),
-    null,
-    null,
-    saved,
-    null,
-    null,
-    null,
-  );
+  const block = new Float64Array([...g, 0, 0, 0, 0, 1e-5, 0, 0]);
+  addon.forward(...saying([block, filled(Kind, size), new Kind(size), null, null, saved, null, null, null]));
   const relu = random() < 0.5;
   const gated = relu && random() < 0.5 ? make(Kind, size) : null;
   const dx = (!relu || gated) && random() < 0.1 ? null : make(Kind, size);
@@ -171,7 +168,7 @@ function backwardCall(Kind, g) {
   const add = relu && random() < 0.5 ? filled(Kind, size) : null;
   return {
     name: 'backward',
-    args: [
+    args: saying([
       new Float64Array([...g, 0, 0, 0, 0, 0, 0, pick([0, 1, 4]) + (relu ? 16 : 0) + pick([0, 32])]),
       filled(Kind, size),
       filled(Kind, size),
@@ -183,7 +180,7 @@ function backwardCall(Kind, g) {
       gated,
       add,
       relu ? optional(channels) : null,
-    ],
+    ]),
     offsets: [[8, 1], [6, 2], ...(dx ? [[7, 3]] : []), ...(add ? [[9, 9]] : [])],
   };
 }
@@ -192,11 +189,11 @@ function momentsCall(Kind, g) {
   const size = count(g.slice(0, 4));
   return {
     name: 'moments',
-    args: [
+    args: saying([
       new Float64Array([...g, 0, 0, 0, 0, 0, 0, below(2)]),
       filled(Kind, size),
       make(Float64Array, g[0] * g[2] * 5),
-    ],
+    ]),
     offsets: [[6, 1]],
   };
 }
@@ -205,13 +202,13 @@ function updateRunningCall(Data, [batch, , groups]) {
   const Kind = parametersOf(Data);
   return {
     name: 'updateRunning',
-    args: [
+    args: saying([
       new Float64Array([batch, 1, groups, 1, 1, groups, 0, 0, 0, 0, 0, 0.1, 0]),
       filled(Kind, groups),
       random() < 0.3 ? null : filled(Kind, groups),
       filled(Float64Array, batch * groups * 5),
       filled(Float64Array, batch),
-    ],
+    ]),
     offsets: [],
   };
 }
@@ -270,6 +267,8 @@ function corrupt(call) {
   const present = args.map((a, i) => i).filter((i) => args[i] !== null && (i > 0 || name === 'merge'));
   const i = pick(present);
   const x = args[i];
+  // An argument whose elements no other has to be like.
+  const alone = i === 1 && (name === 'moments' || (name === 'updateRunning' && args[2] === null));
   switch (below(9)) {
     case 0: {
       if (x.length === 0) return false;
@@ -287,8 +286,7 @@ function corrupt(call) {
       return true;
     case 3:
       args[i] = x instanceof Float64Array ? new Float32Array(x.length) : new Float64Array(x.length); // another dtype
-      // whose dtype is the call's
-      return i === 1 && (name === 'moments' || (name === 'updateRunning' && args[2] === null)) ? 'maybe' : true;
+      return alone || x.length === 0 ? 'maybe' : true;
     case 4: {
       const [slot, of] = pick(offsets.length ? offsets : [[0, 0]]);
       if (!offsets.length) return false;
@@ -318,7 +316,7 @@ function corrupt(call) {
       const outputs = {
         forward: [2],
         backward: args[8] && random() < 0.5 ? [8] : args[3] ? [3] : [],
-        updateRunning: [2],
+        updateRunning: args[2] ? [2] : [],
         localResponse: [2],
         localResponseBackward: [3],
         moments: [],
@@ -333,7 +331,8 @@ function corrupt(call) {
     }
     case 7:
       args[i] = pick(hostileValues());
-      return args[i] == null || args[i] instanceof Float32Array ? 'maybe' : true;
+      // Native code knows arrays by the size of their elements.
+      return args[i] == null || alone || args[i].BYTES_PER_ELEMENT === x.BYTES_PER_ELEMENT ? 'maybe' : true;
     default:
       args.length = i; // missing from here on
       return 'maybe';
