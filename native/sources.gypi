@@ -11,6 +11,7 @@
     ],
     "bindings_sources": [
       "native/bindings/arguments.cc",
+      "native/bindings/memory.cc",
       "native/bindings/addon.cc"
     ],
     "common_cflags": [

@@ -1,10 +1,12 @@
 // The one path into the kernels, without state: tensors and a plan in, an output and what backward needs out. Layers
 // bring their own parameters, functions those of the call; nothing here knows either by name, nor torch's rules.
 
-import { allocate, asTensor, elementsOf, gather, Tensor, viewOf, type DType, type TensorData } from '../tensor';
+import { asTensor, elementsOf, gather, Tensor, viewOf, type DType, type TensorData } from '../tensor';
+import { OutputPool } from '../output-pool';
 import { addon, Block, check, Flag, Names, type DataArray, type FloatArray } from './addon';
 import { arrayKind, describe, formatShape, lengthOf } from './errors';
 import { statistics, type Geometry } from './geometry';
+import { allocateOutput } from './memory';
 
 /** Of parameters and statistics. */
 export type FloatDType = 'float32' | 'float64';
@@ -205,7 +207,7 @@ export function backward(
       ? passed.data.subarray(passed.offset, passed.offset + x.size)
       : dx || !relu
         ? null
-        : allocate(x.dtype, x.size);
+        : allocateOutput(x.dtype, x.size);
     const fault = addon.backward(
       block,
       gradOutput,
@@ -279,7 +281,7 @@ export function momentsOf(where: string, x: Tensor, geometry: Geometry): Float64
   return out;
 }
 
-/** The output for x: what the caller gave, if it fits, or a new array. */
+/** The output for x: what the caller gave, if it fits, of a pool, or a new array. */
 export function target(
   out: unknown,
   x: Pick<Tensor, 'dtype' | 'shape'>,
@@ -289,7 +291,11 @@ export function target(
 ): Tensor {
   const { dtype, shape } = x;
   const size = elementsOf(shape);
-  if (out === undefined) return viewOf(allocate(dtype, size, where), shape, channelsLast, 0, dtype);
+  if (out === undefined) return viewOf(allocateOutput(dtype, size, where), shape, channelsLast, 0, dtype);
+  // Nobody but a return value tells the caller of what was lent.
+  if (out instanceof OutputPool && name === 'out') {
+    return viewOf(out.lend(dtype, size, where), shape, channelsLast, 0, dtype);
+  }
   if (out instanceof Tensor) {
     if (out.dtype !== dtype) throw new TypeError(`${where}: ${name} is ${out.dtype}, the input is ${dtype}`);
     const laid = channelsLast ? out.isChannelsLast : out.isContiguous;

@@ -5,14 +5,15 @@ import { dataOf, type FloatDType } from '../internal/call';
 import { checkOptions, describe, StateError } from '../internal/errors';
 import { isGradEnabled } from '../grad-mode';
 import { Module } from '../module';
+import { lending, type OutputPool } from '../output-pool';
 import type { Tensor, TensorData, TensorLike } from '../tensor';
 
 export interface ForwardOptions {
   /**
-   * Where to write the output: a typed array or contiguous tensor of the input's dtype and size. The very input (in
-   * place) only inside `noGrad`, or with `saveInput: 'copy'`.
+   * Where to write the output: a typed array or contiguous tensor of the input's dtype and size, or memory of a pool. The
+   * very input (in place) only inside `noGrad`, or with `saveInput: 'copy'`.
    */
-  out?: TensorData | Tensor | undefined;
+  out?: TensorData | Tensor | OutputPool | undefined;
   /** Keeps what backward needs here instead of in the layer: for a layer used several times before backward. */
   context?: Context | undefined;
   /**
@@ -23,8 +24,8 @@ export interface ForwardOptions {
 }
 
 export interface BackwardOptions {
-  /** Where to write the gradient of the input; may be the gradient of the output itself. */
-  out?: TensorData | Tensor | undefined;
+  /** Where to write the gradient of the input; may be the gradient of the output itself, or memory of a pool. */
+  out?: TensorData | Tensor | OutputPool | undefined;
   /** The context that the forward was given. */
   context?: Context | undefined;
 }
@@ -107,7 +108,8 @@ export abstract class Layer<Saved> extends Module {
     }
     const context = this.#contextOf(options.context, where);
     const x = dataOf(input, where, 'input', this.dtype);
-    const { y, saved } = this.run(x, isGradEnabled() ? saveInput : null, options, where);
+    const keep = isGradEnabled() ? saveInput : null;
+    const { y, saved } = lending(options.out, () => this.run(x, keep, options, where));
     if (saved) context.saved = saved;
     return y;
   }
@@ -132,7 +134,7 @@ export abstract class Layer<Saved> extends Module {
       );
     }
     const dy = dataOf(gradOutput, where, 'grad_output', this.dtype);
-    const dx = this.runBack(context.saved as Saved, dy, options, where);
+    const dx = lending(options.out, () => this.runBack(context.saved as Saved, dy, options, where));
     context.saved = null;
     return dx;
   }

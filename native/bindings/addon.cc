@@ -6,6 +6,7 @@
 #include <atomic>
 
 #include "native/bindings/arguments.h"
+#include "native/bindings/memory.h"
 #include "native/dispatch/dispatch.h"
 #include "native/ops/backward.h"
 #include "native/ops/local_response.h"
@@ -342,6 +343,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"threads", get_threads},
       {"setThreads", set_threads},
       {"configured", configured},
+      {"adviseHugePages", advise_huge_pages},
+      {"bytesToCacheLine", bytes_to_cache_line},
   };
   for (const auto& f : functions) {
     napi_value function = nullptr;
