@@ -1,5 +1,8 @@
 // Data with a shape. No arithmetic: a way to say what an array means, and to pass other libraries' tensors in.
 
+// Whatever `lib` a user's compiler has:
+/// <reference lib="esnext.disposable" preserve="true" />
+
 import { arrayKind, checkOptions, checkSize, describe, formatShape, lengthOf, viewAs } from './internal/errors';
 import { half, type HalfDType } from './internal/half';
 
