@@ -324,6 +324,11 @@ napi_value configured(napi_env env, napi_callback_info info) {
   return number(env, g_configured.load());
 }
 
+template <double (*answer)(napi_env, napi_callback_info)>
+napi_value number_of(napi_env env, napi_callback_info info) {
+  return number(env, answer(env, info));
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   const struct {
     const char* name;
@@ -343,8 +348,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"threads", get_threads},
       {"setThreads", set_threads},
       {"configured", configured},
-      {"adviseHugePages", advise_huge_pages},
-      {"bytesToCacheLine", bytes_to_cache_line},
+      {"adviseHugePages", number_of<advise_huge_pages>},
+      {"bytesToCacheLine", number_of<bytes_to_cache_line>},
   };
   for (const auto& f : functions) {
     napi_value function = nullptr;

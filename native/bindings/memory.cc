@@ -37,29 +37,23 @@ bool memory_of(napi_env env, napi_callback_info info, Memory* memory) {
   return true;
 }
 
-napi_value number(napi_env env, double n) {
-  napi_value value = nullptr;
-  napi_create_double(env, n, &value);
-  return value;
-}
-
 }  // namespace
 
-napi_value advise_huge_pages(napi_env env, napi_callback_info info) {
+double advise_huge_pages(napi_env env, napi_callback_info info) {
   Memory memory;
-  if (!memory_of(env, info, &memory)) return number(env, static_cast<int>(Fault::kType) * 16);
+  if (!memory_of(env, info, &memory)) return static_cast<int>(Fault::kType) * 16;
 #ifdef MADV_HUGEPAGE
   const uintptr_t from = (memory.begin + kHugePage - 1) & ~(kHugePage - 1);
   const uintptr_t to = (memory.begin + memory.length) & ~(kHugePage - 1);
   if (memory.length > 0 && from < to) madvise(reinterpret_cast<void*>(from), to - from, MADV_HUGEPAGE);
 #endif
-  return number(env, 0);
+  return 0;
 }
 
-napi_value bytes_to_cache_line(napi_env env, napi_callback_info info) {
+double bytes_to_cache_line(napi_env env, napi_callback_info info) {
   Memory memory;
-  if (!memory_of(env, info, &memory)) return number(env, -1);
-  return number(env, static_cast<double>(-memory.begin & (kCacheLine - 1)));
+  if (!memory_of(env, info, &memory)) return -1;
+  return static_cast<double>(-memory.begin & (kCacheLine - 1));
 }
 
 }  // namespace simdnorm

@@ -9,10 +9,10 @@ namespace simdnorm {
 
 // adviseHugePages(buffer): asks for huge pages under those that lie wholly in the ArrayBuffer. For one that is new: a
 // page that has been touched stays as it is. Returns 0, or a fault; what the system answers is its own affair.
-napi_value advise_huge_pages(napi_env env, napi_callback_info info);
+double advise_huge_pages(napi_env env, napi_callback_info info);
 
 // bytesToCacheLine(buffer): from the start of the ArrayBuffer to the first multiple of 64, or -1 for another value
-napi_value bytes_to_cache_line(napi_env env, napi_callback_info info);
+double bytes_to_cache_line(napi_env env, napi_callback_info info);
 
 }  // namespace simdnorm
 
