@@ -28,6 +28,7 @@ export type { MaskOptions, NestedMask } from './internal/mask';
 export { Module, Sequential, type ModuleLike } from './module';
 export { StateDict } from './state-dict';
 export type { StateCount, LoadOptions, LoadResult, LoadScope, StateEntry, StateSource } from './state-dict';
+export { OutputPool, type OutputPoolOptions } from './output-pool';
 export { Parameter, Tensor, tensor } from './tensor';
 export type { DType, NestedArray, TensorData, TensorFields, TensorLike } from './tensor';
 export { recalibrate, type RecalibrateOptions, type RecalibrateProgress } from './recalibrate';

@@ -1,5 +1,8 @@
 // Data with a shape. No arithmetic: a way to say what an array means, and to pass other libraries' tensors in.
 
+// Whatever `lib` a user's compiler has:
+/// <reference lib="esnext.disposable" preserve="true" />
+
 import { arrayKind, checkOptions, checkSize, describe, formatShape, lengthOf, viewAs } from './internal/errors';
 import { half, type HalfDType } from './internal/half';
 import { channelsLastSteps, Layout, product as elementsOf, rowMajor } from './internal/layout';
@@ -36,7 +39,8 @@ const dtypeOfKind: Record<string, DType> = {
   Int32Array: 'int32',
   Uint8Array: 'uint8',
 };
-const kindOfDtype = {
+/** @internal */
+export const kindOfDtype = {
   float32: Float32Array,
   float64: Float64Array,
   float16: Uint16Array,
@@ -82,6 +86,19 @@ function dtypeOf(data: unknown, named: unknown, where: string): DType {
     throw new TypeError(`${where}: dtype ${asked} asked for, but the data are ${dtype}; Tensor.to converts`);
   }
   return dtype;
+}
+
+/**
+ * How lent memory goes back, by its buffer: see OutputPool.
+ * @internal
+ */
+export const lenders = new WeakMap<ArrayBufferLike, (buffer: ArrayBuffer) => void>();
+
+/** @internal */
+export function giveBack(buffer: ArrayBufferLike): void {
+  const take = lenders.get(buffer);
+  lenders.delete(buffer);
+  take?.(buffer as ArrayBuffer);
 }
 
 /** Zeros. */
@@ -276,6 +293,20 @@ export class Tensor {
     const { data, offset, size } = this.contiguous();
     const elements = Array.from(data.subarray(offset, offset + size) as Float32Array);
     return isHalf(this.dtype) ? elements.map(half[this.dtype].decode) : elements;
+  }
+
+  /**
+   * Gives memory from an OutputPool back: this tensor and every view of the memory have length 0 from then on. Any other
+   * memory is left alone.
+   */
+  dispose(): void {
+    giveBack(this.data.buffer);
+  }
+  declare readonly [Symbol.dispose]: () => void;
+  static {
+    // Of Node's newer versions; under jest and vm, not even of all those.
+    const { dispose } = Symbol;
+    if (dispose) Object.defineProperty(Tensor.prototype, dispose, { value: Tensor.prototype.dispose });
   }
 
   toString(): string {

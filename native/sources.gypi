@@ -15,6 +15,7 @@
     "bindings_sources": [
       "native/bindings/arguments.cc",
       "native/bindings/async.cc",
+      "native/bindings/memory.cc",
       "native/bindings/addon.cc"
     ],
     "common_cflags": [

@@ -3,6 +3,7 @@
 import { parametersOf, type Plan } from '../internal/call';
 import { checkBoolean, checkNumber, checkOptions, checkSize, describe } from '../internal/errors';
 import * as plan from '../internal/plan';
+import type { OutputPool } from '../output-pool';
 import { asTensor, type DType, type Tensor, type TensorData, type TensorLike } from '../tensor';
 
 export interface Call {
@@ -46,8 +47,11 @@ export interface RMSNormOptions {
   eps?: number | null | undefined;
 }
 export interface OutOption {
-  /** Where to write the output: a typed array or contiguous tensor of the input's dtype and size; may be the input. */
-  out?: TensorData | Tensor | undefined;
+  /**
+   * Where to write the output: a typed array or contiguous tensor of the input's dtype and size, or memory of a pool; may
+   * be the input.
+   */
+  out?: TensorData | Tensor | OutputPool | undefined;
 }
 
 export function inputOf(value: TensorLike, where: string, name = 'input'): Tensor {

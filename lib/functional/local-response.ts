@@ -10,6 +10,7 @@ import {
   type WindowRule,
 } from '../internal/local-response';
 import { checkOptions, describe } from '../internal/errors';
+import { lending } from '../output-pool';
 import type { Tensor, TensorLike } from '../tensor';
 import { besideOf, inputOf, type OutOption } from './arguments';
 
@@ -47,7 +48,8 @@ export interface LocalResponseNormOptions extends OutOption {
 export function localResponseNorm(input: TensorLike, size: number, options: LocalResponseNormOptions = {}): Tensor {
   const where = 'localResponseNorm';
   const { x, window } = read(where, input, size, options);
-  return localResponse(where, x, window, null, options.out).y;
+  const { out } = options;
+  return lending(out, () => localResponse(where, x, window, null, out)).y;
 }
 
 /**
@@ -68,7 +70,8 @@ export function localResponseNormBackward(
   if (!dy) throw new TypeError(`${where}: grad_output must be a tensor, but got ${describe(gradOutput)}`);
   const channelsLast = !x.isContiguous && x.isChannelsLast;
   const saved = { window, channelsLast, x: channelsLast ? x : x.contiguous() };
-  return localResponseBack(where, saved, dy, options.out);
+  const { out } = options;
+  return lending(out, () => localResponseBack(where, saved, dy, out));
 }
 
 function read(

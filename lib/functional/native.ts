@@ -8,6 +8,7 @@
 import { backward, forward, parametersOf } from '../internal/call';
 import { checkOptions, describe } from '../internal/errors';
 import { statistics } from '../internal/geometry';
+import { lending } from '../output-pool';
 import { allocate, asTensor, elementsOf, Tensor, type TensorLike } from '../tensor';
 import * as args from './arguments';
 import type { Call, NormalizedShape, OutOption } from './arguments';
@@ -51,7 +52,7 @@ export interface BatchNormBackwardOptions extends BackwardOptions, Partial<Saved
 }
 
 function normalized({ where, x, plan }: Call, shape: readonly number[], out: unknown): Normalized {
-  const { y, saved } = forward(where, x, plan, 'statistics', out);
+  const { y, saved } = lending(out, () => forward(where, x, plan, 'statistics', out));
   const all = saved!.statistics;
   const mean = new Float64Array(elementsOf(shape));
   const rstd = new Float64Array(mean.length);
@@ -80,7 +81,9 @@ function gradients(
     wanted ? new Tensor(allocate(parametersOf(x.dtype)!, elementsOf(parameterShape)), parameterShape) : null;
   const [gradWeight, gradBias] = [zeros(mask[1]), zeros(mask[2])];
   const saved = { plan, x: plan.channelsLast ? x : x.contiguous(), statistics: record, add: null };
-  return { gradInput: backward(where, saved, dy, gradWeight, gradBias, mask[0] ? o.out : null), gradWeight, gradBias };
+  const out = mask[0] ? o.out : null;
+  const gradInput = lending(out, () => backward(where, saved, dy, gradWeight, gradBias, out));
+  return { gradInput, gradWeight, gradBias };
 }
 
 const bits = new Float64Array(1);

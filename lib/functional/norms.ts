@@ -2,11 +2,13 @@
 // backward: that is what the native forms are for.
 
 import { forward } from '../internal/call';
+import { lending } from '../output-pool';
 import type { Tensor, TensorLike } from '../tensor';
 import * as args from './arguments';
 import type { Call, NormalizedShape, OutOption } from './arguments';
 
-const run = ({ where, x, plan }: Call, o: OutOption): Tensor => forward(where, x, plan, null, o.out).y;
+const run = ({ where, x, plan }: Call, { out }: OutOption): Tensor =>
+  lending(out, () => forward(where, x, plan, null, out)).y;
 
 /**
  * Normalizes each channel over the batch and all other dimensions.

@@ -60,6 +60,10 @@ export interface Addon {
   setThreads(n: number): number;
   /** Whether the environment's settings were applied in this process; 1 says that they are now. */
   configured(done: 0 | 1): number;
+  /** Asks for huge pages where they fit into memory that is not touched yet. */
+  adviseHugePages(buffer: ArrayBuffer): number;
+  /** From the start of the memory; -1 for anything but an ArrayBuffer. */
+  bytesToCacheLine(buffer: ArrayBuffer): number;
 }
 
 /** Numbers of the parameter block, after the six of the geometry. native/bindings/addon.cc has the same list. */

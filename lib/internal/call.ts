@@ -1,10 +1,12 @@
 // The one path into the kernels, without state: tensors and a plan in, an output and what backward needs out. Layers
 // bring their own parameters, functions those of the call; nothing here knows either by name, nor torch's rules.
 
-import { allocate, asTensor, gather, Tensor, type DType, type TensorData } from '../tensor';
+import { asTensor, gather, Tensor, type DType, type TensorData } from '../tensor';
+import { OutputPool } from '../output-pool';
 import { addon, Block, check, Flag, Names, type Addon, type DataArray, type FloatArray } from './addon';
 import { arrayKind, describe, formatShape, lengthOf } from './errors';
 import { statistics, type Geometry } from './geometry';
+import { allocateOutput } from './memory';
 
 /** Of parameters and statistics. */
 export type FloatDType = 'float32' | 'float64';
@@ -224,7 +226,7 @@ export function backward(
       ? (dataOf(passed, where, 'gradAdd').subarray(passed.offset, passed.offset + x.size) as DataArray)
       : dx || !relu
         ? null
-        : (allocate(x.dtype, x.size) as DataArray);
+        : (allocateOutput(x.dtype, x.size) as DataArray);
     setGeometry(plan.geometry);
     block[Block.offsetX] = x.offset;
     block[Block.offsetY] = dx ? dx.offset : 0;
@@ -305,7 +307,7 @@ export function momentsOf(where: string, x: Tensor, geometry: Geometry): Float64
   return out;
 }
 
-/** The output for x: what the caller gave, if it fits, or a new array. */
+/** The output for x: what the caller gave, if it fits, of a pool, or a new array. */
 export function target(
   out: unknown,
   x: Pick<Tensor, 'dtype' | 'layout'>,
@@ -315,7 +317,11 @@ export function target(
 ): Tensor {
   const { dtype, layout } = x;
   const { size, shape } = layout;
-  if (out === undefined) return new Tensor(allocate(dtype, size, where), layout.dense(channelsLast), { dtype });
+  if (out === undefined) return new Tensor(allocateOutput(dtype, size, where), layout.dense(channelsLast), { dtype });
+  // Nobody but a return value tells the caller of what was lent.
+  if (out instanceof OutputPool && name === 'out') {
+    return new Tensor(out.lend(dtype, size, where), layout.dense(channelsLast), { dtype });
+  }
   if (out instanceof Tensor) {
     if (out.dtype !== dtype) throw new TypeError(`${where}: ${name} is ${out.dtype}, the input is ${dtype}`);
     const laid = channelsLast ? out.isChannelsLast : out.isContiguous;

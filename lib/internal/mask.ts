@@ -14,6 +14,7 @@ import {
 import { backward, checkApart, checkGrad, forward, layOut, target, type Keep, type Plan, type Saved } from './call';
 import { describe, formatShape, lengthOf } from './errors';
 import type { Layout } from './layout';
+import { allocateOutput } from './memory';
 import type { Reading } from './plan';
 
 export type NestedMask = boolean | number | readonly NestedMask[];
@@ -283,7 +284,7 @@ function copyRuns(x: Tensor, packed: Numbers, runs: Runs, back: boolean): void {
 }
 
 function pack(x: Tensor, { runs, size }: Packing): TensorData {
-  const packed = allocate(x.dtype, size);
+  const packed = allocateOutput(x.dtype, size);
   copyRuns(x, packed as Numbers, runs, false);
   return packed;
 }
@@ -319,7 +320,7 @@ export function forwardPacked(
   const y = target(out, from, channelsLast, where);
   const packed = pack(from, packing);
   const packedAdd = add && pack(layOut(add, channelsLast), packing);
-  const result = allocate(x.dtype, packed.length);
+  const result = allocateOutput(x.dtype, packed.length);
   const parts = packing.parts.map((part) => {
     const plan = planOf(part.reading);
     checkApart(where, 'out', y, [plan.weight, plan.bias, plan.runningMean, plan.runningVar]);
@@ -349,8 +350,8 @@ export function backwardPacked(
   checkApart(where, 'out', dx, [passed, dweight, dbias]);
   if (passed) checkApart(where, 'gradAdd', passed, [dweight, dbias]);
   const packed = pack(layOut(dy, channelsLast), packing);
-  const result = allocate(dtype, packed.length);
-  const packedAdd = passed && allocate(dtype, packed.length);
+  const result = allocateOutput(dtype, packed.length);
+  const packedAdd = passed && allocateOutput(dtype, packed.length);
   // The parts add to copies: should one fail, nothing has happened.
   const sums = [dweight, dbias].map((t) => t && t.copy()) as [Tensor | null, Tensor | null];
   parts.forEach((saved, i) => {

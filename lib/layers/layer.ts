@@ -6,14 +6,15 @@ import { inputOf, type FloatDType } from '../internal/call';
 import { checkOptions, describe, StateError } from '../internal/errors';
 import { isGradEnabled } from '../grad-mode';
 import { Module } from '../module';
+import { lending, type OutputPool } from '../output-pool';
 import type { Tensor, TensorData, TensorLike } from '../tensor';
 
 export interface ForwardOptions {
   /**
-   * Where to write the output: a typed array or contiguous tensor of the input's dtype and size. The very input (in
-   * place) only inside `noGrad`, or with `saveInput: 'copy'`.
+   * Where to write the output: a typed array or contiguous tensor of the input's dtype and size, or memory of a pool. The
+   * very input (in place) only inside `noGrad`, or with `saveInput: 'copy'`.
    */
-  out?: TensorData | Tensor | undefined;
+  out?: TensorData | Tensor | OutputPool | undefined;
   /** Keeps what backward needs here instead of in the layer: for a layer used several times before backward. */
   context?: Context | undefined;
   /**
@@ -26,8 +27,8 @@ export interface ForwardOptions {
 export type AsyncForwardOptions = Pick<ForwardOptions, 'out' | 'context'>;
 
 export interface BackwardOptions {
-  /** Where to write the gradient of the input; may be the gradient of the output itself. */
-  out?: TensorData | Tensor | undefined;
+  /** Where to write the gradient of the input; may be the gradient of the output itself, or memory of a pool. */
+  out?: TensorData | Tensor | OutputPool | undefined;
   /** The context that the forward was given. */
   context?: Context | undefined;
 }
@@ -152,7 +153,8 @@ export abstract class Layer<Saved> extends Module {
     }
     const context = options.context === undefined ? calls.context : this.#checkContext(options.context, where);
     const x = inputOf(input, where, 'input', this.dtype);
-    const { y, saved } = this.run(x, isGradEnabled() ? saveInput : null, options, where);
+    const keep = isGradEnabled() ? saveInput : null;
+    const { y, saved } = lending(options.out, () => this.run(x, keep, options, where));
     if (saved) this.#keep(context, saved);
     return y;
   }
@@ -182,7 +184,7 @@ export abstract class Layer<Saved> extends Module {
     const saved = context.saved as Saved;
     context.saved = null;
     try {
-      const dx = this.runBack(saved, dy, options, where);
+      const dx = lending(options.out, () => this.runBack(saved, dy, options, where));
       this.release(saved);
       return dx;
     } catch (error) {

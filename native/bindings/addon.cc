@@ -8,6 +8,7 @@
 
 #include "native/bindings/arguments.h"
 #include "native/bindings/async.h"
+#include "native/bindings/memory.h"
 #include "native/dispatch/dispatch.h"
 #include "native/ops/backward.h"
 #include "native/ops/local_response.h"
@@ -260,10 +261,16 @@ template <Typed as_float, Typed as_double, Typed as_float16, Typed as_bfloat16>
 napi_value call(napi_env env, napi_callback_info info, size_t numbers, size_t flags) {
   Arguments a(env, info);
   if (!a.ok() || !a.block(numbers)) return number(env, a.fault());
-  if (a.holds<float>(1)) return number(env, as_float(a));
-  if (a.holds<double>(1)) return number(env, as_double(a));
-  if (a.holds<Float16>(1)) return number(env, a.size(flags) & kBFloat16 ? as_bfloat16(a) : as_float16(a));
-  return number(env, a.fail(a.is_array(1) ? Fault::kDtype : Fault::kType, 1));
+  switch (a.element_type(1)) {
+    case napi_float32_array:
+      return number(env, as_float(a));
+    case napi_float64_array:
+      return number(env, as_double(a));
+    case napi_uint16_array:
+      return number(env, a.size(flags) & kBFloat16 ? as_bfloat16(a) : as_float16(a));
+    default:
+      return number(env, a.fail(Fault::kDtype, 1));
+  }
 }
 #define SIMDNORM_CALL_WITH(f, numbers, flags)                                             \
   [](napi_env env, napi_callback_info info) {                                             \
@@ -351,6 +358,11 @@ napi_value configured(napi_env env, napi_callback_info info) {
   return number(env, g_configured.load());
 }
 
+template <double (*answer)(napi_env, napi_callback_info)>
+napi_value number_of(napi_env env, napi_callback_info info) {
+  return number(env, answer(env, info));
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   const struct {
     const char* name;
@@ -371,6 +383,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"threads", get_threads},
       {"setThreads", set_threads},
       {"configured", configured},
+      {"adviseHugePages", number_of<advise_huge_pages>},
+      {"bytesToCacheLine", number_of<bytes_to_cache_line>},
   };
   for (const auto& f : functions) {
     napi_value function = nullptr;

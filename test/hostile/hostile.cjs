@@ -18,6 +18,7 @@ console.log(`seed ${seed}`);
 const lib = require(join(root, 'dist', 'index.js'));
 const functional = require(join(root, 'dist', 'functional', 'index.js'));
 const { addon } = require(join(root, 'dist', 'internal', 'addon.js'));
+const { lenders } = require(join(root, 'dist', 'tensor.js'));
 
 // mulberry32
 let state = seed >>> 0;
@@ -286,7 +287,7 @@ function corrupt(call) {
       return true;
     case 3:
       args[i] = x instanceof Float64Array ? new Float32Array(x.length) : new Float64Array(x.length); // another dtype
-      return alone || x.length === 0 ? 'maybe' : true;
+      return alone ? 'maybe' : true;
     case 4: {
       const [slot, of] = pick(offsets.length ? offsets : [[0, 0]]);
       if (!offsets.length) return false;
@@ -331,8 +332,7 @@ function corrupt(call) {
     }
     case 7:
       args[i] = pick(hostileValues());
-      // Native code knows arrays by the size of their elements.
-      return args[i] == null || alone || args[i].BYTES_PER_ELEMENT === x.BYTES_PER_ELEMENT ? 'maybe' : true;
+      return args[i] == null || args[i] instanceof Float32Array ? 'maybe' : true;
     default:
       args.length = i; // missing from here on
       return 'maybe';
@@ -347,7 +347,7 @@ const snapshot = (args) => args.map((a) => (isArray(a) ? (a.length ? Array.from(
 const equal = (a, b) =>
   a === b || (a !== null && b !== null && a.length === b.length && a.every((v, i) => Object.is(v, b[i])));
 
-const tally = { native: 0, corrupted: 0, refused: 0, accepted: 0, facade: 0, thrown: 0, returned: 0 };
+const tally = { native: 0, corrupted: 0, refused: 0, accepted: 0, facade: 0, thrown: 0, returned: 0, lent: 0 };
 
 function nativeRound() {
   const Kind = pick(arrays);
@@ -382,7 +382,41 @@ function nativeRound() {
   if (!before.every((b, i) => equal(b, after[i]))) violation('a refused call has written', call);
 }
 
+/** What the two functions about memory are given: buffers that are written to, or anything. */
+function memoryRound() {
+  const length = pick([0, 1, 64, 4096, 5 * 2 ** 20]);
+  const filled = new Uint8Array(length).fill(7, 0, pick([0, length]));
+  const buffer = pick([
+    () => filled.buffer,
+    () => detach(new Uint8Array(length)).buffer,
+    () => shrink(new Uint8Array(length + 1)).buffer,
+    () => new SharedArrayBuffer(length),
+    () => pick(hostileValues()),
+  ])();
+  const [fault, line] = [addon.adviseHugePages(buffer), addon.bytesToCacheLine(buffer)];
+  const good = buffer instanceof ArrayBuffer;
+  if (fault !== (good ? 0 : 16)) violation('a fault that is none', { buffer, fault });
+  if (!Number.isInteger(line) || line < (good ? 0 : -1) || line > (good ? 63 : -1))
+    violation('no line', { buffer, line });
+  if (buffer === filled.buffer && filled.some((v) => v !== filled[0])) violation('advice has written', buffer);
+  tally.native++;
+}
+
 // ---- through the facade ----
+
+// Outputs that a pool has lent, and what is in them: nobody else may write there. Some are still lent when this ends.
+const pool = new lib.OutputPool({ maxBytes: 20_000 });
+const lent = [];
+function hold(y) {
+  lent.push({ y, before: Array.from(y.data) });
+  tally.lent++;
+  if (lent.length < 20) return;
+  const [{ y: old, before }] = lent.splice(below(20), 1);
+  if (random() < 0.1) detach(old.data);
+  else if (!equal(before, Array.from(old.data))) violation('lent memory was written to', old);
+  old.dispose();
+  if (old.data.length !== 0 || pool.lentBytes + pool.idleBytes > pool.maxBytes) violation('not given back', pool);
+}
 
 const classes = [
   () => [new lib.BatchNorm1d(1 + below(5), options()), 2 + below(2)],
@@ -500,9 +534,13 @@ function facadeRound() {
   const shape = goodShape(layer, rank);
   const before = layerState(layer);
   const counter = layer.numBatchesTracked;
+  const { lentBytes } = pool;
   tally.facade++;
   try {
-    const x = hostileTensor(layer, shape);
+    // Now and then a good call, so that outputs are lent.
+    const good = random() < 0.2;
+    const Kind = layer.dtype === 'float64' ? Float64Array : Float32Array;
+    const x = good ? new lib.Tensor(filled(Kind, count(shape)), shape) : hostileTensor(layer, shape);
     const outs = [
       undefined,
       undefined,
@@ -511,11 +549,15 @@ function facadeRound() {
       detach(new Float32Array(8)),
       x,
       x?.data,
+      Object.create(lib.OutputPool.prototype),
     ];
     const opts = pick([
+      ...(good ? new Array(40).fill({ out: pool }) : []),
       undefined,
       {},
       { out: pick(outs) },
+      { out: pool },
+      { out: pool },
       { context: pick([layer.context(), {}, null]) },
       { add: hostileTensor(layer, shape) },
       { gradAdd: pick(outs) },
@@ -526,7 +568,7 @@ function facadeRound() {
       5,
       { ot: 1 },
     ]);
-    pick([
+    const y = pick([
       () => layer.forward(x, opts),
       () => layer.forward(x, opts),
       () => lib.noGrad(() => layer.forward(x, opts)),
@@ -549,6 +591,7 @@ function facadeRound() {
       () => new lib.LayerNorm(pick([[], [-1], 'x', NaN, [1.5], null, { length: 2 }])),
     ])();
     tally.returned++;
+    if (y instanceof lib.Tensor && lenders.has(y.data.buffer)) hold(y);
   } catch (error) {
     tally.thrown++;
     const kind = error instanceof TypeError || error instanceof RangeError || typeof error?.code === 'string';
@@ -558,6 +601,7 @@ function facadeRound() {
     if (!before.every((b, i) => equal(b, after[i])) || counter !== layer.numBatchesTracked) {
       violation('a refused call has changed the layer', { error, layer: String(layer) });
     }
+    if (pool.lentBytes !== lentBytes) violation('a refused call has kept what it was lent', error);
   }
 }
 
@@ -565,8 +609,10 @@ for (let i = 0; i < calls; i++) {
   if (i % 499 === 0) addon.setThreads(1 + below(7));
   if (i % 997 === 0)
     addon.isaUse(pick([...lib.isa.supported.keys()].map((k) => lib.isa.all.indexOf(lib.isa.supported[k]))));
-  if (random() < 0.65) nativeRound();
+  if (random() < 0.002) memoryRound();
+  else if (random() < 0.65) nativeRound();
   else facadeRound();
 }
 if (calls >= 1000 && tally.corrupted < calls / 2) violation('too few calls reached the native side with a lie', tally);
+if (calls >= 1000 && tally.lent < calls / 200) violation('too few outputs were lent', tally);
 console.log(JSON.stringify(tally));

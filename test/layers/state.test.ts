@@ -403,7 +403,7 @@ it('exports the public names', () => {
     (
       'BatchNorm1d BatchNorm2d BatchNorm3d Context CrossMapLRN2d GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d LayerNorm ' +
       'LazyBatchNorm1d LazyBatchNorm2d LazyBatchNorm3d LazyInstanceNorm1d LazyInstanceNorm2d LazyInstanceNorm3d LocalResponseNorm Module ' +
-      'Parameter RMSNorm Sequential StateDict StateError SyncBatchNorm Tensor convertSyncBatchNorm getNumThreads ' +
+      'OutputPool Parameter RMSNorm Sequential StateDict StateError SyncBatchNorm Tensor convertSyncBatchNorm getNumThreads ' +
       'isGradEnabled isa noGrad recalibrate setNumThreads tensor'
     ).split(' '),
   );
