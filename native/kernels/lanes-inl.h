@@ -89,8 +89,6 @@ inline void for_each_vector(size_t n, Body body) {
 }
 
 inline size_t least(size_t a, size_t b) { return a < b ? a : b; }
-// Up to whole vectors.
-inline size_t whole(size_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
 // ---- maps ----
 
@@ -303,10 +301,10 @@ inline Sums sum_along(const S* p, size_t stride, size_t pieces, size_t n, F term
     }
     return all;
   }
-  // Of short ones as many as fill the chains.
+  // Of short ones as many as fill the even chain, which has a piece's odd vector.
   Chains<A> chains;
   Terms<double> total;
-  const size_t together = kWindow<A> / whole(n);
+  const size_t vectors = (n + kLanes - 1) / kLanes, together = Chains<A>::kChain / ((vectors + 1) / 2);
   for (size_t piece = 0; piece < pieces; piece++) {
     const ptrdiff_t at = static_cast<ptrdiff_t>(piece * stride);
     add_pairs(chains, at, at + static_cast<ptrdiff_t>(n), terms);
