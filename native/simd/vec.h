@@ -31,6 +31,14 @@
 
 #include "native/core/storage.h"
 
+// How parts of vectors are compiled: in place where the ISA has masks, else out of line. In place they made the portable
+// kernels four times as large, and their compilation six minutes.
+#ifdef SIMDNORM_HAS_MASKS
+#define SIMDNORM_SOME
+#else
+#define SIMDNORM_SOME __attribute__((noinline))
+#endif
+
 namespace simdnorm {
 namespace SIMDNORM_ISA {
 namespace {
@@ -85,7 +93,7 @@ struct Vec {
     }
   }
   // Lanes from..to-1, the others 0: at least one.
-  static Vec load_some(const T* p, size_t from, size_t to) {
+  SIMDNORM_SOME static Vec load_some(const T* p, size_t from, size_t to) {
     Vec v;
     each_register(from, to, [&](size_t i, size_t a, size_t b) {
       const T* at = p + i * R::kLanes;
@@ -100,14 +108,14 @@ struct Vec {
     for (size_t i = from; i < to; i++) all[i] = p[i];
     return load(all);
   }
-  Vec keep_some(size_t from, size_t to) const {
+  SIMDNORM_SOME Vec keep_some(size_t from, size_t to) const {
     Vec v;
     each_register(from, to, [&](size_t i, size_t a, size_t b) {
       v.r[i] = a == 0 && b == R::kLanes ? r[i] : R::keep_some(r[i], a, b);
     });
     return v;
   }
-  void store_some(T* p, size_t from, size_t to) const {
+  SIMDNORM_SOME void store_some(T* p, size_t from, size_t to) const {
     each_register(from, to, [&](size_t i, size_t a, size_t b) {
       T* at = p + i * R::kLanes;
       if (a == 0 && b == R::kLanes) {

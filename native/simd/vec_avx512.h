@@ -129,6 +129,7 @@ inline void end_of_streams() { _mm_sfence(); }
 }  // namespace SIMDNORM_ISA
 }  // namespace simdnorm
 
+#define SIMDNORM_HAS_MASKS
 #include "native/simd/vec.h"
 
 #endif  // SIMDNORM_SIMD_VEC_AVX512_H_
