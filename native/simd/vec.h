@@ -31,8 +31,8 @@
 
 #include "native/core/storage.h"
 
-// How parts of vectors are compiled: in place where the ISA has masks, else out of line. In place they made the portable
-// kernels four times as large, and their compilation six minutes.
+// How parts of vectors are compiled: in place where the ISA has masks, else out of line. In place they made the
+// portable kernels four times as large, and their compilation six minutes.
 #ifdef SIMDNORM_HAS_MASKS
 #define SIMDNORM_SOME
 #else
