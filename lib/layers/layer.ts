@@ -6,7 +6,7 @@ import { inputOf, type FloatDType } from '../internal/call';
 import { checkOptions, describe, StateError } from '../internal/errors';
 import { isGradEnabled } from '../grad-mode';
 import { Module } from '../module';
-import { lending, type OutputPool } from '../output-pool';
+import { lending, OutputPool } from '../output-pool';
 import type { Tensor, TensorData, TensorLike } from '../tensor';
 
 export interface ForwardOptions {
@@ -24,7 +24,10 @@ export interface ForwardOptions {
   saveInput?: 'reference' | 'copy' | undefined;
 }
 
-export type AsyncForwardOptions = Pick<ForwardOptions, 'out' | 'context'>;
+export interface AsyncForwardOptions extends Pick<ForwardOptions, 'context'> {
+  /** As of `forward`, but no pool. */
+  out?: TensorData | Tensor | undefined;
+}
 
 export interface BackwardOptions {
   /** Where to write the gradient of the input; may be the gradient of the output itself, or memory of a pool. */
@@ -217,7 +220,8 @@ export abstract class Layer<Saved> extends Module {
    * and counter move, and what backward needs is kept, when it resolves. So wait for it before you change the layer's mode
    * or parameters. A synchronous forward meanwhile counts at once. Whether gradients are on is asked at the call.
    *
-   * `out` is written at the end, unless it is in a SharedArrayBuffer. The layer's other options are refused.
+   * `out` is written at the end, unless it is in a SharedArrayBuffer; an OutputPool is refused, as are the layer's other
+   * options.
    *
    * A Worker that is terminated, and a process that exits, waits for what a thread is computing and drops the rest.
    *
@@ -231,6 +235,12 @@ export abstract class Layer<Saved> extends Module {
     if (!names) throw new StateError('ERR_NO_ASYNC', `${where}: this layer has no asynchronous form; use forward`);
     checkOptions(where, options, ['out', 'context', ...names]);
     const given = { ...options };
+    // What is lent, a pool takes back should the call throw, and knows only of the call that is running.
+    if ((given.out as unknown) instanceof OutputPool) {
+      throw new TypeError(
+        `${where}: out must be a typed array or a Tensor; an OutputPool lends to synchronous calls only`,
+      );
+    }
     const context = given.context === undefined ? this.#callsOf().context : this.#checkContext(given.context, where);
     const x = withdrawn(inputOf(input, where, 'input', this.dtype));
     const keeps = isGradEnabled();

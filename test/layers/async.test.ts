@@ -12,6 +12,7 @@ import {
   LazyBatchNorm1d,
   LocalResponseNorm,
   noGrad,
+  OutputPool,
   RMSNorm,
   tensor,
   Tensor,
@@ -130,6 +131,16 @@ describe('out', () => {
     await expect(promise).rejects.toThrow(/BatchNorm2d\.forwardAsync: out must be float32 with 1680 elements/);
     expect([...layer.stateDict()].map(([key, t]) => [key, t.toArray()])).toEqual(before);
     expect(() => layer.backward(x)).toThrow(/there is no forward to go back through/);
+  });
+  it('of a pool is refused, and nothing is lent', async () => {
+    const pool = new OutputPool();
+    const options = { out: pool } as object;
+    await expect(new GroupNorm(2, 8).forwardAsync(x, options)).rejects.toThrow(
+      new TypeError(
+        'GroupNorm.forwardAsync: out must be a typed array or a Tensor; an OutputPool lends to synchronous calls only',
+      ),
+    );
+    expect([pool.lentBytes, pool.idleBytes]).toEqual([0, 0]);
   });
 });
 
