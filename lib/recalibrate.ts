@@ -227,7 +227,7 @@ class Recalibration<B> {
   }
 }
 
-/** The statistics that a forward kept (native/ops/statistics.h) as moments. */
+/** The statistics that a forward kept (native/core/statistic.h) as moments. */
 function momentsOf({ statistics, plan }: Saved): Float64Array {
   const [, outer, , inner] = plan.geometry;
   const n = outer * inner;

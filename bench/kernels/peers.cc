@@ -102,7 +102,7 @@ Moments bare(const KernelTable&, const float* x, size_t n) {
   });
 }
 Moments one_double(const KernelTable& k, const float* x, size_t n) {
-  return by_blocks(x, n, [&](const float* p, size_t count) { return k.f32.moments(p, 0, 1, count, About::kMean); });
+  return by_blocks(x, n, [&](const float* p, size_t count) { return k.f32.moments(p, 0, 1, count, About::kMean, 0); });
 }
 
 constexpr Peers kAll = {{

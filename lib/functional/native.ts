@@ -96,7 +96,7 @@ function powerOfTwo(value: number): number {
   return bits[0] === 0 ? 2 ** -1022 : bits[0];
 }
 
-/** The record of native/ops/statistics.h. The variance in it only decides whether the kernels' range is enough. */
+/** The record of native/core/statistic.h. The variance in it only decides whether the kernels' range is enough. */
 function recordOf(mean: ArrayLike<number>, rstd: ArrayLike<number>, x: Tensor): Float64Array {
   const single = parametersOf(x.dtype) === 'float32';
   const record = new Float64Array(5 * mean.length);

@@ -44,7 +44,7 @@ export interface Plan {
 export interface Saved {
   plan: Plan;
   x: Tensor;
-  /** Five doubles for each (batch, group): see native/ops/statistics.h. */
+  /** Five doubles for each (batch, group): see Statistic in native/core/statistic.h. */
   statistics: Float64Array;
   /** What was added to y before the ReLU, of x's shape and in its memory order. */
   add: Tensor | null;
@@ -369,7 +369,7 @@ function fromMemoryOrder(own: Tensor, t: Tensor, { reorder }: Plan): void {
 const kindOf = (dtype: DType): string =>
   dtype === 'float32' ? 'Float32Array' : dtype === 'float64' ? 'Float64Array' : 'Uint16Array';
 
-/** The data of a tensor. Native code knows an array by the size of its elements; which kind they are is known here. */
+/** The data of a tensor, which must be of the input's dtype: native code would refuse it without its name. */
 function dataOf(t: Tensor, where: string, name: string): DataArray {
   const { data, dtype } = t;
   if (arrayKind(data) === kindOf(dtype)) return data as DataArray;

@@ -255,7 +255,7 @@ int update_running_as(Arguments& a) {
   return 0;
 }
 
-// The version of a call for the storage of its argument 1, of which one without elements has any.
+// The version of a call for the storage of its argument 1.
 using Typed = int (*)(Arguments&);
 template <Typed as_float, Typed as_double, Typed as_float16, Typed as_bfloat16>
 napi_value call(napi_env env, napi_callback_info info, size_t numbers, size_t flags) {

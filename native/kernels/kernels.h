@@ -13,7 +13,10 @@
 
 namespace simdnorm {
 
-constexpr size_t kBlock = 4096;  // elements a kernel reduces at once: 16 KiB of float, half of L1
+constexpr size_t kVector = 16;      // elements a kernel takes at once
+constexpr size_t kBlock = 4096;     // elements a kernel reduces at once: 16 KiB of float, half of L1
+constexpr size_t kFloatChain = 24;  // additions of floats in one lane before it is emptied into double: see Chains
+constexpr size_t kLine = 64;        // bytes of a cache line
 
 // An affine map for each column. Where rows have a weight and a bias, those come on top: * weight[row] + bias[row].
 template <class T>

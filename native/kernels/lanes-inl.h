@@ -88,7 +88,9 @@ inline void for_each_vector(size_t n, Body body) {
   if (i < n) body(i, first_lanes(n - i));
 }
 
-inline size_t least(size_t a, size_t b) { return a < b ? a : b; }
+constexpr size_t least(size_t a, size_t b) { return a < b ? a : b; }
+
+static_assert(kLanes == kVector, "the ops lay out memory by it");
 
 // ---- maps ----
 
@@ -98,33 +100,34 @@ constexpr size_t kAligned = 8 * kLanes;
 // Elements before the first that begins a line, or half a one of 16-bit data: a store across two lines costs two.
 template <class S>
 inline size_t to_line(const S* p) {
-  constexpr size_t kBytes = kLanes * sizeof(S) < 64 ? kLanes * sizeof(S) : 64;
+  constexpr size_t kBytes = least(kLanes * sizeof(S), kLine);
   return (0 - reinterpret_cast<uintptr_t>(p)) % kBytes / sizeof(S);
-}
-
-// Of a line that is otherwise streamed the first n elements. A cached store would wait for the line to come from
-// memory, and hold up the stores of the next row's sums: LayerNorm's way back through 4096 x 768 took 1.4 times as
-// long.
-template <class S>
-inline void stream_first(S* y, Vec<Value<S>> v, size_t n) {
-  v.stream_first(y, n);
 }
 
 constexpr size_t kLines = 4;  // streamed at once: in turns with single loads they take 1.1 times as long
 
+// value(k) for each of kLines vectors, k elements on.
+template <class S, class F>
+inline void stream_lines(S* y, F value) {
+  decltype(value(size_t(0))) lines[kLines];
+  for (size_t k = 0; k < kLines; k++) lines[k] = value(k * kLanes);
+  for (size_t k = 0; k < kLines; k++) lines[k].stream(y + k * kLanes);
+}
+
 // y[i] = value(i, lanes) for i in [0, n). y may be what value reads.
+//
+// Parts of lines are streamed among lines that are: cached stores to them would wait for the line to come from memory,
+// and hold up the stores of the next row's sums. LayerNorm's way back through 4096 x 768 took 1.4 times as long.
 template <class S, class F>
 inline void map(S* y, size_t n, Stores stores, F value) {
   size_t i = n >= kAligned ? to_line(y) : 0;
   if (stores == Stores::kStreamed && n >= kAligned) {
-    if (i > 0) stream_first(y, value(0, first_lanes(i)), i);
+    if (i > 0) value(0, first_lanes(i)).stream_first(y, i);
     for (; i + kLines * kLanes <= n; i += kLines * kLanes) {
-      decltype(value(i, All{})) lines[kLines];
-      for (size_t k = 0; k < kLines; k++) lines[k] = value(i + k * kLanes, All{});
-      for (size_t k = 0; k < kLines; k++) lines[k].stream(y + i + k * kLanes);
+      stream_lines(y + i, [&](size_t k) { return value(i + k, All{}); });
     }
     for (; i + kLanes <= n; i += kLanes) value(i, All{}).stream(y + i);
-    if (i < n) stream_first(y + i, value(i, first_lanes(n - i)), n - i);
+    if (i < n) value(i, first_lanes(n - i)).stream_first(y + i, n - i);
   } else if (n >= kLanes) {
     if (i > 0) store(y, value(0, first_lanes(i)), first_lanes(i));
     // The last vector overlaps the one before it, which costs less than a part of one; taken before that is stored.
@@ -150,7 +153,7 @@ inline void map_columns(S* y, Periodic at, Stores stores, F value) {
     if (n == 0) return;
     const auto v = value(i, j, first_lanes(n));
     if (streamed) {
-      stream_first(y + i, v, n);
+      v.stream_first(y + i, n);
     } else {
       store(y + i, v, first_lanes(n));
     }
@@ -160,9 +163,7 @@ inline void map_columns(S* y, Periodic at, Stores stores, F value) {
   if (streamed) {
     while (i + kLanes <= at.n) {
       if (j + kLines * kLanes <= at.period && i + kLines * kLanes <= at.n) {
-        decltype(value(i, j, All{})) lines[kLines];
-        for (size_t k = 0; k < kLines; k++) lines[k] = value(i + k * kLanes, j + k * kLanes, All{});
-        for (size_t k = 0; k < kLines; k++) lines[k].stream(y + i + k * kLanes);
+        stream_lines(y + i, [&](size_t k) { return value(i + k, j + k, All{}); });
         step(kLines * kLanes);
       } else {
         value(i, j, All{}).stream(y + i);
@@ -202,7 +203,7 @@ class Chains;
 template <>
 class Chains<float> {
  public:
-  static constexpr size_t kChain = 24;
+  static constexpr size_t kChain = kFloatChain;
   void even(Terms<float> t) {
     a0_ = a0_ + t.a;
     b0_ = b0_ + t.b;

@@ -1,8 +1,9 @@
 // Whole rows, each with its own statistic and a weight for each element: LayerNorm and RMSNorm. See kernels-inl.h.
 //
-// What is first read of a row comes before what is last written of the row above it: otherwise the way from a row's
-// last addition to its first product, through a tree of sums, a division and a root, would be waited for in every row.
-// Rows of at most four vectors go sixteen at a time, with a lane for each in all that happens once a row.
+// Forward, a row is read before the row above it is written: otherwise the way from a row's last addition to its first
+// product, through a tree of sums, a division and a root, would be waited for in every row. Backward, that gains nothing
+// (docs/performance.md). Rows of at most four vectors go sixteen at a time, with a lane for each in all that happens
+// once a row.
 #include <float.h>
 #include <stddef.h>
 
@@ -84,7 +85,7 @@ inline size_t backward_long(S* dx, const S* dy, const S* x, Rows rows, About abo
       slope_of_row(dx + at, dy + at, x + at, rows.n, slope_of<T>(s, line_of(s, about, n, h), 1), weight, stores,
                    rows.n > 1024 ? rows.stride : 0);
     }
-    if (row + 1 == rows.count || (row + 1) % Chains<float>::kChain == 0) sums.drain(rows.n);
+    if (row + 1 == rows.count || (row + 1) % kFloatChain == 0) sums.drain(rows.n);
   }
   return rows.count;
 }

@@ -72,17 +72,17 @@ template <class T>
 class Scratch {
  public:
   explicit Scratch(size_t n)
-      : data_(n ? static_cast<T*>(::operator new(n * sizeof(T), kLine, std::nothrow)) : nullptr), ok_(n == 0 || data_) {
+      : data_(n ? static_cast<T*>(::operator new(n * sizeof(T), kAligned, std::nothrow)) : nullptr), ok_(n == 0 || data_) {
     static_assert(std::is_trivially_copyable<T>::value, "is not constructed");
   }
-  ~Scratch() { ::operator delete(data_, kLine); }
+  ~Scratch() { ::operator delete(data_, kAligned); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   bool ok() const { return ok_; }
   T* get() const { return data_; }
 
  private:
-  static constexpr std::align_val_t kLine{64};
+  static constexpr std::align_val_t kAligned{kLine};
   T* data_;
   bool ok_;
 };

@@ -18,7 +18,7 @@ class Columns {
   Columns(const Geometry& g, const T* output)
       : cols_(g.stride()),
         period_(ceil_div(kVector, at_least(1, cols_)) * cols_),
-        off_(reinterpret_cast<uintptr_t>(output) / sizeof(T) % kVector) {}
+        off_(behind_line(output)) {}
   // Of one coefficient in memory.
   size_t length() const { return ceil_div(period_, kVector) * kVector + 2 * kVector; }
   template <class T>
@@ -67,7 +67,7 @@ class ColumnsForward : ForwardBase<S> {
     const Scratch<T> coefficients(3 * layout_.length() * workers);
     if (!column_units.ok() || !moments.ok() || !coefficients.ok()) return Status::kOutOfMemory;
     if (op_.use_running) this->use_running(op_.saved);
-    stores_ = stores_for(bytes_, g_.outer * cols * sizeof(S), teams.all.size());
+    stores_ = this->stores(g_.outer * cols * sizeof(S), teams.all.size());
     const size_t grain = teams.outside().grain(g_.batch, bytes_ / at_least(1, g_.batch));
     teams.outside().for_each(g_.batch, grain, [&](size_t from, size_t to, size_t worker) {
       for (size_t b = from; b < to; b++) {
@@ -163,7 +163,7 @@ class ColumnsBackward : BackwardBase<S> {
     if (!parts.ok() || !unit_sums.ok() || !columns.ok() || !coefficients.ok() || !lines.ok()) {
       return Status::kOutOfMemory;
     }
-    stores_ = stores_for(bytes_, g_.outer * cols * sizeof(S), teams.all.size());
+    stores_ = this->stores(g_.outer * cols * sizeof(S), teams.all.size());
     const size_t grain = teams.outside().grain(g_.batch, bytes_ / at_least(1, g_.batch));
     teams.outside().for_each(g_.batch, grain, [&](size_t from, size_t to, size_t worker) {
       for (size_t b = from; b < to; b++) {

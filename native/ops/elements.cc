@@ -19,7 +19,7 @@ class ElementsForward : ForwardBase<S> {
     const Teams teams(this->alone(), g_.batch);
     const Scratch<Moments> units(teams.across ? 0 : blocks_.units());
     if (!units.ok()) return Status::kOutOfMemory;
-    stores_ = stores_for(bytes_, g_.inner * sizeof(S), teams.all.size());
+    stores_ = this->stores(g_.inner * sizeof(S), teams.all.size());
     const bool whole = g_.inner <= kBlock && !op_.use_running;
     const size_t grain = teams.outside().grain(g_.batch, bytes_ / at_least(1, g_.batch));
     teams.outside().for_each(g_.batch, grain, [&](size_t from, size_t to, size_t) {
@@ -76,10 +76,11 @@ class ElementsForward : ForwardBase<S> {
 
 // ---- back ----
 
-constexpr size_t kChunk = 48;              // rows a kernel goes back through at a time: whole tiles, and whole chains
-constexpr size_t kPartElements = 1 << 15;  // elements worth parameter gradients of their own
-constexpr size_t kParts = 32;              // most of them
-constexpr size_t kLongTogether = 8;        // long rows whose parameter gradients are summed before their dx
+constexpr size_t kChunk = 2 * kFloatChain;  // rows a kernel goes back through at a time: whole tiles, and whole chains
+constexpr size_t kPartElements = 1 << 15;   // elements worth parameter gradients of their own
+constexpr size_t kParts = 32;               // most of them
+constexpr size_t kLongTogether = 8;         // long rows whose parameter gradients are summed before their dx
+static_assert(kChunk % kVector == 0 && kFloatChain % kLongTogether == 0, "whole tiles, whole chains");
 
 template <class S>
 class ElementsBackward : BackwardBase<S> {
@@ -93,7 +94,7 @@ class ElementsBackward : BackwardBase<S> {
 
   Status run() {
     const parallel::Team team(this->alone());
-    stores_ = stores_for(bytes_, g_.inner * sizeof(S), team.size());
+    stores_ = this->stores(g_.inner * sizeof(S), team.size());
     return g_.inner <= kBlock ? whole_rows(team) : long_rows(team);
   }
 
@@ -161,7 +162,7 @@ class ElementsBackward : BackwardBase<S> {
   size_t lanes_size() const { return parameters_ ? 2 * lanes_each() : 0; }
   size_t lanes_each() const { return ceil_div(g_.channels, kVector) * kVector + kVector; }
   ParameterSums<T> sums_in(double* sums, T* lanes) const {
-    const size_t off = reinterpret_cast<uintptr_t>(dy_) / sizeof(T) % kVector;
+    const size_t off = behind_line(dy_);
     ParameterSums<T> s = {};
     if (op_.dbias) {
       s.dy = sums;
@@ -193,7 +194,7 @@ class ElementsBackward : BackwardBase<S> {
         }
       }
     });
-    if (parameters_) this->add_parts(parts.get(), count);
+    this->add_parts(parts.get(), count);
     return Status::kOk;
   }
 
@@ -226,7 +227,7 @@ class ElementsBackward : BackwardBase<S> {
   Status long_rows(const parallel::Team& team) const {
     const size_t blocks = blocks_.count(), n = 2 * g_.channels;
     const size_t rows_in_cache = cpu::caches().l3 / 2 / (2 * sizeof(S) * g_.inner);
-    size_t together = kLongTogether;  // a part of kChain: parameter gradients are emptied into double between rows
+    size_t together = kLongTogether;  // a part of a chain: parameter gradients are emptied into double between rows
     while (together > 1 && together > rows_in_cache) together /= 2;
     const Scratch<double> sums(parameters_ ? n : 0);
     const Scratch<T> lanes(lanes_size());
@@ -241,7 +242,7 @@ class ElementsBackward : BackwardBase<S> {
       for (size_t b = 0; b < g_.batch; b += together) {
         const size_t rows = at_most(together, g_.batch - b);
         const auto index = [&](size_t row) { return (b + row) * g_.groups + group; };
-        const bool last = b + rows == g_.batch || (b + rows) % kLongChain == 0;
+        const bool last = b + rows == g_.batch || (b + rows) % kFloatChain == 0;
         team.for_each(blocks, team.grain(blocks, rows * block_bytes), [&](size_t from, size_t to, size_t) {
           for (size_t i = from; i < to; i++) {
             const size_t start = blocks_[i].offset, end = start + blocks_[i].n;
@@ -264,10 +265,9 @@ class ElementsBackward : BackwardBase<S> {
         });
       }
     }
-    if (parameters_) this->add_parts(sums.get(), 1);
+    this->add_parts(sums.get(), 1);
     return Status::kOk;
   }
-  static constexpr size_t kLongChain = 24;
 
   Line line_of_parts(size_t index, const GradSums* parts) const {
     GradSums h = {0, 0};

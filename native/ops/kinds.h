@@ -2,14 +2,14 @@
 #ifndef SIMDNORM_OPS_KINDS_H_
 #define SIMDNORM_OPS_KINDS_H_
 
+#include <stdint.h>
+
 #include "native/ops/backward.h"
 #include "native/ops/normalize.h"
 #include "native/ops/output.h"
 #include "native/ops/streams.h"
 
 namespace simdnorm {
-
-constexpr size_t kVector = 16;  // elements a kernel takes at once
 
 // Channels in runs; a weight for each element of a row; channels (or groups of them) side by side.
 template <class S>
@@ -34,6 +34,12 @@ Status backward_columns(const Kernels<S>& k, const Backward<S>& op);
   template Status backward_##kind(const Kernels<double>&, const Backward<double>&);       \
   template Status backward_##kind(const Kernels<Float16>&, const Backward<Float16>&);     \
   template Status backward_##kind(const Kernels<BFloat16>&, const Backward<BFloat16>&);
+
+// Elements from the last line's begin to p, for memory that is to lie as p does: kernels then read both by whole lines.
+template <class T>
+size_t behind_line(const T* p) {
+  return reinterpret_cast<uintptr_t>(p) / sizeof(T) % kVector;
+}
 
 // Whole items side by side where there are enough of them, otherwise one item after the other by all threads. The parts
 // of a sum are the same either way.
@@ -77,6 +83,10 @@ class ForwardBase {
   T weight(size_t channel) const { return op_.weight ? op_.weight[channel] : T(1); }
   T bias(size_t channel) const { return op_.bias ? op_.bias[channel] : T(0); }
   Finish<S> finish_at(size_t i) const { return {op_.finish.add ? op_.finish.add + i : nullptr, op_.finish.relu}; }
+  Stores stores(size_t stretch, size_t threads) const {
+    const bool in_place = op_.y == op_.x || op_.y == op_.finish.add;
+    return stores_for(bytes_, stretch, threads, in_place);
+  }
   bool is_extreme(const Statistic& s) const { return extreme<T>(s, static_cast<double>(g_.count())); }
   // y[i] of what comes before the ReLU.
   template <class V>
@@ -113,6 +123,9 @@ class BackwardBase {
   bool alone() const { return bytes_ < kAloneBytes; }
   T weight(size_t channel) const { return op_.weight ? op_.weight[channel] : T(1); }
   T bias(size_t channel) const { return op_.bias ? op_.bias[channel] : T(0); }
+  Stores stores(size_t stretch, size_t threads) const {
+    return stores_for(bytes_, stretch, threads, op_.dx == dy_ || op_.dx == op_.x);
+  }
   const S* add_at(size_t i) const { return op_.add ? op_.add + i : nullptr; }
   bool is_extreme(const Statistic& s) const { return extreme<T>(s, static_cast<double>(g_.count())); }
   // g[i], where y is as it was before the ReLU; rounded to T first, as the kernels have it.
@@ -144,6 +157,7 @@ class BackwardBase {
   // Adds the parts, [count][dy, dy * xHat][channels], to the parameter gradients in their order. The first part takes
   // the sums.
   void add_parts(double* parts, size_t count) const {
+    if (!op_.dweight && !op_.dbias) return;
     const size_t n = 2 * g_.channels;
     for (size_t part = 1; part < count; part++) {
       for (size_t i = 0; i < n; i++) parts[i] += parts[part * n + i];

@@ -1,6 +1,5 @@
 #include "native/ops/local_response.h"
 
-#include <stdint.h>
 #include <string.h>
 
 #include "native/parallel/float_environment.h"
@@ -16,8 +15,7 @@ constexpr size_t kDirect = 8;
 constexpr size_t kTile = 49152;
 // Windows of many terms go over all of a tile three times: 32 KiB, for L1.
 constexpr size_t kWideTile = 4096;
-constexpr size_t kVector = 16, kShort = 256, kMany = 32;
-constexpr size_t kLine = 64;
+constexpr size_t kShort = 256, kMany = 32;
 
 // Whether a window's terms are added for every element anew.
 bool direct(const ChannelWindow& w) {
@@ -121,11 +119,10 @@ class Tiles {
     const size_t bytes = w_.elements() * 2 * sizeof(S);
     const size_t each = ceil_div(doubles, line) * line;
     const parallel::Team team(bytes < kAloneBytes);
-    const Scratch<double> memory(each * team.size() + line);
+    const Scratch<double> memory(each * team.size());
     if (!memory.ok()) return Status::kOutOfMemory;
-    double* const first = memory.get() + (line - reinterpret_cast<uintptr_t>(memory.get()) / sizeof(double) % line);
     team.for_each(count(), team.grain(count(), bytes / count()), [&](size_t from, size_t to, size_t worker) {
-      for (size_t i = from; i < to; i++) f((*this)[i], first + each * worker);
+      for (size_t i = from; i < to; i++) f((*this)[i], memory.get() + each * worker);
     });
     return Status::kOk;
   }

@@ -94,7 +94,7 @@ class RunsForward : ForwardBase<S> {
     const Scratch<Moments> units(teams.across ? 0 : blocks_.units());
     if (!coefficients.ok() || !units.ok()) return Status::kOutOfMemory;
     const size_t items = slabs_.count(), grain = teams.outside().grain(items, bytes_ / at_least(1, items));
-    stores_ = stores_for(bytes_, g_.run * sizeof(S), teams.all.size());
+    stores_ = this->stores(g_.run * sizeof(S), teams.all.size());
     teams.outside().for_each(items, grain, [&](size_t from, size_t to, size_t worker) {
       for (size_t i = from; i < to; i++) {
         const Slab slab = slabs_[i];
@@ -114,7 +114,7 @@ class RunsForward : ForwardBase<S> {
     const parallel::Team team(this->alone());
     const Scratch<Affine<T>> coefficients(g_.channels);
     if (!coefficients.ok()) return Status::kOutOfMemory;
-    stores_ = stores_for(bytes_, g_.run * sizeof(S), team.size());
+    stores_ = this->stores(g_.run * sizeof(S), team.size());
     this->use_running(op_.saved);
     for (size_t b = 0; b < g_.batch; b++) {
       apply({b * g_.groups, g_.groups, g_.begin(b * g_.groups), 0, g_.channels}, coefficients.get(), team);
@@ -177,7 +177,7 @@ class RunsBackward : BackwardBase<S> {
     const Scratch<Slope<T>> slopes(each * teams.workers());
     const Scratch<Line> lines(slabs_.most() * teams.workers());
     if (!parts.ok() || !units.ok() || !gates.ok() || !slopes.ok() || !lines.ok()) return Status::kOutOfMemory;
-    stores_ = stores_for(bytes_, g_.run * sizeof(S), teams.all.size());
+    stores_ = this->stores(g_.run * sizeof(S), teams.all.size());
     const size_t grain = teams.outside().grain(items, bytes_ / at_least(1, items));
     teams.outside().for_each(items, grain, [&](size_t from, size_t to, size_t worker) {
       for (size_t i = from; i < to; i++) {
@@ -196,7 +196,7 @@ class RunsBackward : BackwardBase<S> {
         }
       }
     });
-    if (sums_wanted_) this->add_parts(parts.get(), g_.batch);
+    this->add_parts(parts.get(), g_.batch);
     return Status::kOk;
   }
 

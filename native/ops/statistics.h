@@ -30,8 +30,8 @@ Moments reduce_rows(const Kernels<S>& k, const S* x, const Blocks& blocks, About
                     Moments* units);
 inline Blocks row_blocks(const Geometry& g) { return Blocks(g.outer, g.inner, g.stride()); }
 
-// The columns of an [outer][groups * inner] matrix: blocks of rows, some hundreds of them because each block is merged
-// once into what its unit has, and about sixteen at least in a tall matrix, for the threads.
+// The columns of an [outer][groups * inner] matrix: units of rows, some hundreds of them because each is merged
+// (docs/performance.md), and about sixteen units at least in a tall matrix, for the threads.
 class ColumnBlocks {
  public:
   explicit ColumnBlocks(size_t rows) : rows_(rows), length_(at_most(1024, at_least(256, ceil_div(rows, 16)))) {}

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "native/core/storage.h"
+#include "native/simd/x86.h"
 
 namespace simdnorm {
 namespace SIMDNORM_ISA {
@@ -22,19 +23,7 @@ struct Reg<float> {
   static Type load(const float* p) { return _mm512_loadu_ps(p); }
   static void store(float* p, Type v) { _mm512_storeu_ps(p, v); }
   static void stream(float* p, Type v) { _mm512_stream_ps(p, v); }
-  static void stream_few(float* p, const float* from, size_t n) {
-    for (size_t i = 0; i < n;) {
-      if (reinterpret_cast<uintptr_t>(p + i) % 16 == 0 && n - i >= 4) {
-        _mm_stream_ps(p + i, _mm_loadu_ps(from + i));
-        i += 4;
-      } else {
-        int bits;
-        __builtin_memcpy(&bits, from + i, sizeof bits);
-        _mm_stream_si32(reinterpret_cast<int*>(p + i), bits);
-        i++;
-      }
-    }
-  }
+  static void stream_few(float* p, const float* from, size_t n) { stream_bytes(p, from, n * sizeof(float)); }
   static Type fill(float s) { return _mm512_set1_ps(s); }
   static __mmask16 mask(size_t from, size_t to) { return static_cast<__mmask16>((1u << to) - (1u << from)); }
   static Type load_some(const float* p, size_t from, size_t to) { return _mm512_maskz_loadu_ps(mask(from, to), p); }
@@ -87,19 +76,7 @@ struct Reg<double> {
   static Type load(const double* p) { return _mm512_loadu_pd(p); }
   static void store(double* p, Type v) { _mm512_storeu_pd(p, v); }
   static void stream(double* p, Type v) { _mm512_stream_pd(p, v); }
-  static void stream_few(double* p, const double* from, size_t n) {
-    for (size_t i = 0; i < n;) {
-      if (reinterpret_cast<uintptr_t>(p + i) % 16 == 0 && n - i >= 2) {
-        _mm_stream_pd(p + i, _mm_loadu_pd(from + i));
-        i += 2;
-      } else {
-        long long bits;
-        __builtin_memcpy(&bits, from + i, sizeof bits);
-        _mm_stream_si64(reinterpret_cast<long long*>(p + i), bits);
-        i++;
-      }
-    }
-  }
+  static void stream_few(double* p, const double* from, size_t n) { stream_bytes(p, from, n * sizeof(double)); }
   static Type fill(double s) { return _mm512_set1_pd(s); }
   static __mmask8 mask(size_t from, size_t to) { return static_cast<__mmask8>((1u << to) - (1u << from)); }
   static Type load_some(const double* p, size_t from, size_t to) { return _mm512_maskz_loadu_pd(mask(from, to), p); }
@@ -122,8 +99,6 @@ struct Reg<double> {
   }
   static Type sqrt(Type v) { return _mm512_sqrt_pd(v); }
 };
-
-inline void end_of_streams() { _mm_sfence(); }
 
 }  // namespace
 }  // namespace SIMDNORM_ISA

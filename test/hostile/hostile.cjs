@@ -347,7 +347,17 @@ const snapshot = (args) => args.map((a) => (isArray(a) ? (a.length ? Array.from(
 const equal = (a, b) =>
   a === b || (a !== null && b !== null && a.length === b.length && a.every((v, i) => Object.is(v, b[i])));
 
-const tally = { native: 0, corrupted: 0, refused: 0, accepted: 0, facade: 0, thrown: 0, returned: 0, lent: 0 };
+const tally = {
+  native: 0,
+  corrupted: 0,
+  refused: 0,
+  accepted: 0,
+  facade: 0,
+  thrown: 0,
+  returned: 0,
+  lent: 0,
+  async: 0,
+};
 
 function nativeRound() {
   const Kind = pick(arrays);
@@ -605,14 +615,72 @@ function facadeRound() {
   }
 }
 
-for (let i = 0; i < calls; i++) {
-  if (i % 499 === 0) addon.setThreads(1 + below(7));
-  if (i % 997 === 0)
-    addon.isaUse(pick([...lib.isa.supported.keys()].map((k) => lib.isa.all.indexOf(lib.isa.supported[k]))));
-  if (random() < 0.002) memoryRound();
-  else if (random() < 0.65) nativeRound();
-  else facadeRound();
+// ---- forwards on another thread ----
+
+/** What JavaScript may do to memory that a forward is reading or writing on another thread. */
+function disturb(data) {
+  if (!isArray(data) || data.length === 0) return;
+  if (data.buffer instanceof SharedArrayBuffer) return; // to be left alone until the promise settles, as documented
+  pick([
+    () => data.fill(7),
+    () => detach(data),
+    () => data.buffer.resizable && data.buffer.resize(0),
+    () => undefined,
+  ])();
 }
-if (calls >= 1000 && tally.corrupted < calls / 2) violation('too few calls reached the native side with a lie', tally);
-if (calls >= 1000 && tally.lent < calls / 200) violation('too few outputs were lent', tally);
-console.log(JSON.stringify(tally));
+
+/** A good one must give what forward gives, whatever happens meanwhile; any other is refused as forward refuses it. */
+async function asyncRound() {
+  const [layer, rank] = pick(classes)();
+  const shape = goodShape(layer, rank);
+  const Kind = layer.dtype === 'float64' ? Float64Array : Float32Array;
+  // In evaluation mode a forward leaves nothing behind, which would make the second one another.
+  layer.eval();
+  const good = random() < 0.7;
+  const x = good ? new lib.Tensor(filled(Kind, count(shape)), shape) : hostileTensor(layer, shape);
+  const out = pick([undefined, undefined, make(Kind, count(shape)), good ? x : undefined, pick(hostileValues()), pool]);
+  let expected = null;
+  try {
+    if (good) expected = Array.from(layer.forward(new lib.Tensor(Kind.from(x.data), shape)).data);
+  } catch {
+    // A lazy layer, or too few values to normalize.
+  }
+  const before = layerState(layer);
+  const answer = layer.forwardAsync(x, pick([{ out }, out === undefined ? undefined : { out }])).then(
+    (y) => ({ y }),
+    (error) => ({ error }),
+  );
+  if (good && out !== x) disturb(x.data);
+  disturb(out);
+  for (let i = below(3); i > 0; i--) nativeRound();
+  const { y, error } = await answer;
+  if (error) {
+    tally.thrown++;
+    const kind = error instanceof TypeError || error instanceof RangeError || typeof error.code === 'string';
+    if (!kind) violation('an error of another kind', error);
+    const after = layerState(layer);
+    if (!before.every((b, i) => equal(b, after[i]))) violation('a refused call has changed the layer', { error });
+    return;
+  }
+  tally.async++;
+  if (!good) return;
+  if (!expected || !equal(expected, Array.from(y.data))) violation('not what forward gives', { layer: String(layer) });
+}
+
+async function main() {
+  for (let i = 0; i < calls; i++) {
+    if (i % 499 === 0) addon.setThreads(1 + below(7));
+    if (i % 997 === 0)
+      addon.isaUse(pick([...lib.isa.supported.keys()].map((k) => lib.isa.all.indexOf(lib.isa.supported[k]))));
+    if (random() < 0.002) memoryRound();
+    else if (random() < 0.01) await asyncRound();
+    else if (random() < 0.65) nativeRound();
+    else facadeRound();
+  }
+  if (calls >= 1000 && tally.corrupted < calls / 2)
+    violation('too few calls reached the native side with a lie', tally);
+  if (calls >= 1000 && tally.lent < calls / 200) violation('too few outputs were lent', tally);
+  if (calls >= 1000 && tally.async < calls / 1000) violation('too few forwards ran on another thread', tally);
+  console.log(JSON.stringify(tally));
+}
+main();

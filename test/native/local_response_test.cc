@@ -71,7 +71,7 @@ void powers() {
       const bool special = beta == 0.75 || beta == 0.5 || beta == 1;
       const double relative = DBL_EPSILON / 2 + (special ? 2 * DBL_EPSILON : DBL_EPSILON) +
                               (special ? 0 : static_cast<double>(fabsl(y)) * 0x1p-58) +
-                              (sizeof(T) == 4 ? FLT_EPSILON / 2 + 0x1p-33 : 0);
+                              (sizeof(T) == 4 ? FLT_EPSILON / 2 + (beta == 0.75 ? 0x1p-33 : 0) : 0);
       // s^beta beyond the range: its reciprocal is a denormal, or of one.
       const bool divisor_rounded = expl(y) > static_cast<long double>(DBL_MAX) || expl(y) < 0x1p-1022L;
       const double least = static_cast<double>(std::numeric_limits<T>::denorm_min());
