@@ -28,12 +28,14 @@ inline void add_to(T* p, Vec<T> v, L lanes) {
 
 template <class S>
 inline GradSums sums_of_row(const S* dy, const S* x, size_t n, Affine<Value<S>> f, const Value<S>* weight,
-                            Value<S>* sum_dy, Value<S>* sum_dy_xhat) {
+                            Value<S>* sum_dy, Value<S>* sum_dy_xhat, size_t ahead) {
   using T = Value<S>;
   const Vec<T> center(f.center), scale(f.scale), shift(f.shift);
   const auto with = [&](auto h) {
     const auto terms = [&](auto keep_sums) {
       const Sums s = sum_along<T>(dy, 0, 1, n, [&](ptrdiff_t i, auto lanes) {
+        prefetch(dy + i, ahead);
+        prefetch(x + i, ahead);
         const Vec<T> g = load(dy + i, lanes);
         const Vec<T> x_hat = keep((load(x + i, lanes) - center) * scale + shift, lanes);
         keep_sums(i, g, x_hat, lanes);
@@ -58,8 +60,8 @@ inline GradSums sums_of_row(const S* dy, const S* x, size_t n, Affine<Value<S>> 
 
 template <class S>
 SIMDNORM_KERNEL GradSums grad_elements(const S* dy, const S* x, size_t n, Affine<Value<S>> f, const Value<S>* weight,
-                                       Value<S>* sum_dy, Value<S>* sum_dy_xhat) {
-  return sums_of_row(dy, x, n, f, weight, sum_dy, sum_dy_xhat);
+                                       Value<S>* sum_dy, Value<S>* sum_dy_xhat, size_t ahead) {
+  return sums_of_row(dy, x, n, f, weight, sum_dy, sum_dy_xhat, ahead);
 }
 
 template <class T>
@@ -154,8 +156,8 @@ inline void slope_of_row(S* dx, const S* dy, const S* x, size_t n, Slope<Value<S
 
 template <class S>
 SIMDNORM_KERNEL void slope_elements(S* dx, const S* dy, const S* x, size_t n, Slope<Value<S>> f, const Value<S>* weight,
-                                    Stores stores) {
-  slope_of_row(dx, dy, x, n, f, weight, stores, 0);
+                                    Stores stores, size_t ahead) {
+  slope_of_row(dx, dy, x, n, f, weight, stores, ahead);
   after(stores);
 }
 

@@ -113,7 +113,8 @@ struct Kernels {
 
   // Sums of h = dy * weight[i] and of h * xHat over one stretch, weight may be null; and dy and dy * xHat are added to
   // sum_dy[i] and sum_dy_xhat[i], where there are such.
-  GradSums (*grad_elements)(const S* dy, const S* x, size_t n, Affine<T> f, const T* weight, T* sum_dy, T* sum_dy_xhat);
+  GradSums (*grad_elements)(const S* dy, const S* x, size_t n, Affine<T> f, const T* weight, T* sum_dy, T* sum_dy_xhat,
+                            size_t ahead);
 
   // into[i] += from[i], from[i] = 0.
   void (*drain)(double* into, T* from, size_t n);
@@ -134,7 +135,8 @@ struct Kernels {
   // dx: over runs, each with its own Slope; with weight[i] on dy; in columns; and those with a weight for each row.
   void (*slope_runs)(S* dx, const S* dy, const S* x, size_t n, size_t runs, const Slope<T>* f, Stores stores,
                      size_t ahead);
-  void (*slope_elements)(S* dx, const S* dy, const S* x, size_t n, Slope<T> f, const T* weight, Stores stores);
+  void (*slope_elements)(S* dx, const S* dy, const S* x, size_t n, Slope<T> f, const T* weight, Stores stores,
+                         size_t ahead);
   void (*slope_columns)(S* dx, const S* dy, const S* x, Periodic at, SlopeColumns<T> f, Stores stores);
   void (*slope_by_row)(S* dx, const S* dy, const S* x, Rows rows, SlopeColumns<T> f);
 

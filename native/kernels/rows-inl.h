@@ -1,9 +1,9 @@
 // Whole rows, each with its own statistic and a weight for each element: LayerNorm and RMSNorm. See kernels-inl.h.
 //
 // Forward, a row is read before the row above it is written: otherwise the way from a row's last addition to its first
-// product, through a tree of sums, a division and a root, would be waited for in every row. Backward, that gains nothing
-// (docs/performance.md). Rows of at most four vectors go sixteen at a time, with a lane for each in all that happens
-// once a row.
+// product, through a tree of sums, a division and a root, would be waited for in every row. Backward, that gains
+// nothing (docs/performance.md). Rows of at most four vectors go sixteen at a time, with a lane for each in all that
+// happens once a row.
 #include <float.h>
 #include <stddef.h>
 
@@ -80,7 +80,8 @@ inline size_t backward_long(S* dx, const S* dy, const S* x, Rows rows, About abo
       return row;
     }
     const size_t at = row * rows.stride;
-    const GradSums h = sums_of_row(dy + at, x + at, rows.n, x_hat_of<T>(s), weight, sums.lanes_dy, sums.lanes_dy_xhat);
+    const GradSums h =
+        sums_of_row(dy + at, x + at, rows.n, x_hat_of<T>(s), weight, sums.lanes_dy, sums.lanes_dy_xhat, 0);
     if (dx) {
       slope_of_row(dx + at, dy + at, x + at, rows.n, slope_of<T>(s, line_of(s, about, n, h), 1), weight, stores,
                    rows.n > 1024 ? rows.stride : 0);

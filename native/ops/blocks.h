@@ -72,7 +72,8 @@ template <class T>
 class Scratch {
  public:
   explicit Scratch(size_t n)
-      : data_(n ? static_cast<T*>(::operator new(n * sizeof(T), kAligned, std::nothrow)) : nullptr), ok_(n == 0 || data_) {
+      : data_(n ? static_cast<T*>(::operator new(n * sizeof(T), kAligned, std::nothrow)) : nullptr),
+        ok_(n == 0 || data_) {
     static_assert(std::is_trivially_copyable<T>::value, "is not constructed");
   }
   ~Scratch() { ::operator delete(data_, kAligned); }

@@ -16,9 +16,7 @@ class Columns {
  public:
   template <class T>
   Columns(const Geometry& g, const T* output)
-      : cols_(g.stride()),
-        period_(ceil_div(kVector, at_least(1, cols_)) * cols_),
-        off_(behind_line(output)) {}
+      : cols_(g.stride()), period_(ceil_div(kVector, at_least(1, cols_)) * cols_), off_(behind_line(output)) {}
   // Of one coefficient in memory.
   size_t length() const { return ceil_div(period_, kVector) * kVector + 2 * kVector; }
   template <class T>

@@ -79,7 +79,7 @@ class ElementsForward : ForwardBase<S> {
 constexpr size_t kChunk = 2 * kFloatChain;  // rows a kernel goes back through at a time: whole tiles, and whole chains
 constexpr size_t kPartElements = 1 << 15;   // elements worth parameter gradients of their own
 constexpr size_t kParts = 32;               // most of them
-constexpr size_t kLongTogether = 8;         // long rows whose parameter gradients are summed before their dx
+constexpr size_t kLongTogether = 8;         // most long rows that are summed before their dx, unless all are
 static_assert(kChunk % kVector == 0 && kFloatChain % kLongTogether == 0, "whole tiles, whole chains");
 
 template <class S>
@@ -114,21 +114,21 @@ class ElementsBackward : BackwardBase<S> {
     for (size_t i = from; i < to; i++) this->open_in_double(begin + i, s, first + i);
   }
 
-  // Sums of h and h * xHat over elements [from, to) of one row; dy and dy * xHat are added to the lanes of `sums`, or
-  // where they need double to the sums themselves.
-  GradSums row_sums(size_t index, size_t from, size_t to, const ParameterSums<T>& sums) const {
+  // Sums of h and h * xHat over elements [from, to) of one row; dy and dy * xHat are added to the lanes of `sums`,
+  // which begin with element `from`, or where they need double to the sums themselves.
+  GradSums row_sums(size_t index, size_t from, size_t to, const ParameterSums<T>& sums, size_t ahead) const {
     const Statistic& s = op_.saved[index];
     const size_t begin = g_.begin(index), first = index % g_.groups * g_.inner, at = begin + from;
     if (!this->is_extreme(s)) {
-      const ParameterSums<T> own = part(sums, first + from);
       return k_.grad_elements(dy_ + at, op_.x + at, to - from, folded(s, T(1), T(0)),
-                              op_.weight ? op_.weight + first + from : nullptr, own.lanes_dy, own.lanes_dy_xhat);
+                              op_.weight ? op_.weight + first + from : nullptr, sums.lanes_dy, sums.lanes_dy_xhat,
+                              ahead);
     }
     GradSums h = {0, 0};
     for (size_t i = from; i < to; i++) {
       const double g = wide(dy_[begin + i]), x_hat = x_hat_in_double(op_.x[begin + i], s);
-      if (sums.dy) sums.dy[first + i] += g;
-      if (sums.dy_xhat) sums.dy_xhat[first + i] += g * x_hat;
+      if (sums.dy) sums.dy[i - from] += g;
+      if (sums.dy_xhat) sums.dy_xhat[i - from] += g * x_hat;
       h.dy += g * static_cast<double>(this->weight(first + i));
       h.dy_xhat += g * static_cast<double>(this->weight(first + i)) * x_hat;
     }
@@ -136,7 +136,7 @@ class ElementsBackward : BackwardBase<S> {
   }
 
   // dx of elements [from, to) of one row.
-  void slope(size_t index, size_t from, size_t to, const Line& f) const {
+  void slope(size_t index, size_t from, size_t to, const Line& f, size_t ahead) const {
     const Statistic& s = op_.saved[index];
     const size_t begin = g_.begin(index), first = index % g_.groups * g_.inner, at = begin + from;
     if (this->is_extreme(s) || op_.constant) {
@@ -144,7 +144,7 @@ class ElementsBackward : BackwardBase<S> {
       return;
     }
     k_.slope_elements(op_.dx + at, dy_ + at, op_.x + at, to - from, slope_of<T>(s, f, 1),
-                      op_.weight ? op_.weight + first + from : nullptr, stores_);
+                      op_.weight ? op_.weight + first + from : nullptr, stores_, ahead);
   }
 
   // From channel `first` on.
@@ -152,25 +152,26 @@ class ElementsBackward : BackwardBase<S> {
     const auto at = [&](auto* p) { return p ? p + first : nullptr; };
     return {at(s.dy), at(s.dy_xhat), at(s.lanes_dy), at(s.lanes_dy_xhat)};
   }
-  void drain(const ParameterSums<T>& sums, size_t from, size_t to) const {
-    if (sums.dy) k_.drain(sums.dy + from, sums.lanes_dy + from, to - from);
-    if (sums.dy_xhat) k_.drain(sums.dy_xhat + from, sums.lanes_dy_xhat + from, to - from);
+  void drain(const ParameterSums<T>& sums, size_t n) const {
+    if (sums.dy) k_.drain(sums.dy, sums.lanes_dy, n);
+    if (sums.dy_xhat) k_.drain(sums.dy_xhat, sums.lanes_dy_xhat, n);
   }
 
-  // Memory for sums, [2][channels], and for their lanes, which begin as far behind a line's begin as dy does: both then
-  // are read and written by whole lines.
-  size_t lanes_size() const { return parameters_ ? 2 * lanes_each() : 0; }
-  size_t lanes_each() const { return ceil_div(g_.channels, kVector) * kVector + kVector; }
-  ParameterSums<T> sums_in(double* sums, T* lanes) const {
-    const size_t off = behind_line(dy_);
+  // Memory for the sums of n channels, [2][n], and for their lanes, which begin as far behind a line's begin as dy:
+  // both then are read and written by whole lines.
+  size_t sums_size(size_t n) const { return parameters_ ? 2 * n : 0; }
+  size_t lanes_size(size_t n) const { return parameters_ ? 2 * lanes_each(n) : 0; }
+  static size_t lanes_each(size_t n) { return ceil_div(n, kVector) * kVector + kVector; }
+  ParameterSums<T> sums_in(double* sums, T* lanes, size_t n, const S* dy) const {
+    const size_t off = behind_line(dy);
     ParameterSums<T> s = {};
     if (op_.dbias) {
       s.dy = sums;
       s.lanes_dy = lanes + off;
     }
     if (op_.dweight) {
-      s.dy_xhat = sums + g_.channels;
-      s.lanes_dy_xhat = lanes + lanes_each() + off;
+      s.dy_xhat = sums + n;
+      s.lanes_dy_xhat = lanes + lanes_each(n) + off;
     }
     return s;
   }
@@ -180,17 +181,18 @@ class ElementsBackward : BackwardBase<S> {
   Status whole_rows(const parallel::Team& team) const {
     const size_t wanted = at_least(ceil_div(g_.batch, kParts), ceil_div(kPartElements, at_least(1, g_.channels)));
     const size_t rows = ceil_div(wanted, kChunk) * kChunk, count = ceil_div(g_.batch, rows), n = 2 * g_.channels;
-    const Scratch<double> parts(parameters_ ? count * n : 0);
-    const Scratch<T> lanes(team.size() * lanes_size());
+    const size_t lanes_each = lanes_size(g_.channels);
+    const Scratch<double> parts(count * sums_size(g_.channels));
+    const Scratch<T> lanes(team.size() * lanes_each);
     if (!parts.ok() || !lanes.ok()) return Status::kOutOfMemory;
-    for (size_t i = 0; i < team.size() * lanes_size(); i++) lanes.get()[i] = 0;
+    for (size_t i = 0; i < team.size() * lanes_each; i++) lanes.get()[i] = 0;
     team.for_each(count, 1, [&](size_t from, size_t to, size_t worker) {
       for (size_t part = from; part < to; part++) {
         double* sums = parts.get() + part * n;
         for (size_t i = 0; parameters_ && i < n; i++) sums[i] = 0;
         const size_t end = at_most(g_.batch, (part + 1) * rows);
         for (size_t row = part * rows; row < end; row += kChunk) {
-          chunk(row, at_most(end, row + kChunk), sums_in(sums, lanes.get() + worker * lanes_size()));
+          chunk(row, at_most(end, row + kChunk), sums_in(sums, lanes.get() + worker * lanes_each, g_.channels, dy_));
         }
       }
     });
@@ -217,55 +219,69 @@ class ElementsBackward : BackwardBase<S> {
   // Any row.
   void row(size_t index, const ParameterSums<T>& sums) const {
     const size_t first = index % g_.groups * g_.inner;
-    const GradSums h = row_sums(index, 0, g_.inner, sums);
-    drain(sums, first, first + g_.inner);
-    if (op_.dx) slope(index, 0, g_.inner, this->line(op_.saved[index], h));
+    const ParameterSums<T> own = part(sums, first);
+    const GradSums h = row_sums(index, 0, g_.inner, own, 0);
+    drain(own, g_.inner);
+    if (op_.dx) slope(index, 0, g_.inner, this->line(op_.saved[index], h), 0);
   }
 
-  // ---- longer rows: threads share their blocks; some rows at a time, which stay in L3 between sums and dx ----
+  // ---- longer rows: threads share their blocks ----
+
+  // How many rows are summed before their dx: as many as stay in L3 meanwhile, a part of a chain; or all of them, where
+  // that is too few to gain anything (docs/performance.md).
+  size_t rows_together() const {
+    const size_t in_cache = cpu::caches().l3 / 2 / (2 * sizeof(S) * g_.inner);
+    if (in_cache < kLongTogether / 2) return g_.batch;
+    return at_most(g_.batch, in_cache < kLongTogether ? kLongTogether / 2 : kLongTogether);
+  }
 
   Status long_rows(const parallel::Team& team) const {
-    const size_t blocks = blocks_.count(), n = 2 * g_.channels;
-    const size_t rows_in_cache = cpu::caches().l3 / 2 / (2 * sizeof(S) * g_.inner);
-    size_t together = kLongTogether;  // a part of a chain: parameter gradients are emptied into double between rows
-    while (together > 1 && together > rows_in_cache) together /= 2;
-    const Scratch<double> sums(parameters_ ? n : 0);
-    const Scratch<T> lanes(lanes_size());
+    const size_t blocks = blocks_.count(), together = rows_together();
+    // Where the rows of a block all come at once, their parameter gradients need no more memory than a block.
+    const bool once = together == g_.batch;
+    const size_t each = once ? kBlock : g_.channels, copies = once ? team.size() : 1;
+    const Scratch<double> sums(copies * sums_size(each));
+    const Scratch<T> lanes(copies * lanes_size(each));
     const Scratch<GradSums> partial(together * blocks);
-    if (!sums.ok() || !lanes.ok() || !partial.ok()) return Status::kOutOfMemory;
-    for (size_t i = 0; parameters_ && i < n; i++) sums.get()[i] = 0;
-    for (size_t i = 0; i < lanes_size(); i++) lanes.get()[i] = 0;
-    const ParameterSums<T> own = sums_in(sums.get(), lanes.get());
+    const Scratch<Line> lines(together);
+    if (!sums.ok() || !lanes.ok() || !partial.ok() || !lines.ok()) return Status::kOutOfMemory;
+    for (size_t i = 0; i < copies * sums_size(each); i++) sums.get()[i] = 0;
+    for (size_t i = 0; i < copies * lanes_size(each); i++) lanes.get()[i] = 0;
 
-    const size_t block_bytes = kBlock * 3 * sizeof(S);
+    const size_t bytes = kBlock * 3 * sizeof(S);  // of a block of one row
     for (size_t group = 0; group < g_.groups; group++) {
       for (size_t b = 0; b < g_.batch; b += together) {
         const size_t rows = at_most(together, g_.batch - b);
         const auto index = [&](size_t row) { return (b + row) * g_.groups + group; };
-        const bool last = b + rows == g_.batch || (b + rows) % kFloatChain == 0;
-        team.for_each(blocks, team.grain(blocks, rows * block_bytes), [&](size_t from, size_t to, size_t) {
+        const auto ahead = [&](size_t row) { return row + 1 < rows ? g_.stride() : 0; };
+        team.for_each(blocks, team.grain(blocks, rows * bytes), [&](size_t from, size_t to, size_t worker) {
           for (size_t i = from; i < to; i++) {
-            const size_t start = blocks_[i].offset, end = start + blocks_[i].n;
+            const size_t start = blocks_[i].offset, n = blocks_[i].n, channel = group * g_.inner + start;
+            const size_t copy = once ? worker : 0;
+            ParameterSums<T> own = sums_in(sums.get() + copy * sums_size(each), lanes.get() + copy * lanes_size(each),
+                                           each, once ? dy_ + channel : dy_);
+            if (!once) own = part(own, channel);
             for (size_t row = 0; row < rows; row++) {
-              if (op_.gated) gate(index(row), start, end);
+              if (op_.gated) gate(index(row), start, start + n);
               if (!sums_wanted_) continue;
-              partial.get()[row * blocks + i] = row_sums(index(row), start, end, own);
+              partial.get()[row * blocks + i] = row_sums(index(row), start, start + n, own, ahead(row));
+              if ((b + row + 1) % kFloatChain == 0 || b + row + 1 == g_.batch) drain(own, n);
             }
-            if (last) drain(own, group * g_.inner + start, group * g_.inner + end);
+            if (once) this->move_to_gradients(own.dy, own.dy_xhat, channel, n);
           }
         });
         if (!op_.dx) continue;
-        team.for_each(rows * blocks, team.grain(rows * blocks, block_bytes), [&](size_t from, size_t to, size_t) {
-          Line f = {0, 0, 0};
+        for (size_t row = 0; row < rows; row++)
+          lines.get()[row] = line_of_parts(index(row), partial.get() + row * blocks);
+        team.for_each(blocks, team.grain(blocks, rows * bytes), [&](size_t from, size_t to, size_t) {
           for (size_t i = from; i < to; i++) {
-            const size_t row = i / blocks, start = blocks_[i % blocks].offset;
-            if (i == from || i % blocks == 0) f = line_of_parts(index(row), partial.get() + row * blocks);
-            slope(index(row), start, start + blocks_[i % blocks].n, f);
+            const size_t start = blocks_[i].offset, end = start + blocks_[i].n;
+            for (size_t row = 0; row < rows; row++) slope(index(row), start, end, lines.get()[row], ahead(row));
           }
         });
       }
     }
-    this->add_parts(sums.get(), 1);
+    if (!once) this->move_to_gradients(sums.get(), sums.get() + g_.channels, 0, g_.channels);
     return Status::kOk;
   }
 

@@ -162,13 +162,18 @@ class BackwardBase {
     for (size_t part = 1; part < count; part++) {
       for (size_t i = 0; i < n; i++) parts[i] += parts[part * n + i];
     }
-    const auto add = [&](T* gradient, const double* sums) {
-      for (size_t c = 0; gradient && c < g_.channels; c++) {
-        gradient[c] = static_cast<T>(static_cast<double>(gradient[c]) + sums[c]);
+    move_to_gradients(parts, parts + g_.channels, 0, g_.channels);
+  }
+  // Adds sums of n channels to the parameter gradients from channel `first` on, where they are wanted, and clears them.
+  void move_to_gradients(double* dy, double* dy_xhat, size_t first, size_t n) const {
+    const auto move = [&](T* gradient, double* sums) {
+      for (size_t c = 0; gradient && c < n; c++) {
+        gradient[first + c] = static_cast<T>(static_cast<double>(gradient[first + c]) + sums[c]);
+        sums[c] = 0;
       }
     };
-    add(op_.dbias, parts);
-    add(op_.dweight, parts + g_.channels);
+    move(op_.dbias, dy);
+    move(op_.dweight, dy_xhat);
   }
 
   const Kernels<S>& k_;

@@ -403,7 +403,7 @@ Values grad_elements(const Kernels<T>& k, const Case<T>& c, Place) {
     Guarded<T> lanes(2 * c.cols, kTail);
     for (size_t i = 0; i < lanes.size(); i++) lanes[i] = 0;
     out = sums_of(k.grad_elements(c.dy.get(), c.x.get(), c.cols, c.affine(), weighted ? c.weight.get() : nullptr,
-                                  lanes.get(), lanes.get() + c.cols));
+                                  lanes.get(), lanes.get() + c.cols, c.stride));
     k.drain(dy, lanes.get(), c.cols);
     k.drain(dy_xhat, lanes.get() + c.cols, c.cols);
     bool empty = true;
@@ -411,7 +411,7 @@ Values grad_elements(const Kernels<T>& k, const Case<T>& c, Place) {
     CHECK(empty && lanes.intact());
   });
   const Values alone = sums_of(k.grad_elements(c.dy.get(), c.x.get(), c.cols, c.affine(),
-                                               weighted ? c.weight.get() : nullptr, nullptr, nullptr));
+                                               weighted ? c.weight.get() : nullptr, nullptr, nullptr, 0));
   CHECK(test::same(out, alone), "without sums of elements");
   out.insert(out.end(), elements.begin(), elements.end());
   return out;
@@ -489,7 +489,8 @@ template <class T, bool weighted>
 Values slope_elements(const Kernels<T>& k, const Case<T>& c, Place place) {
   return written(c, place, [&](T* dx, const T* x, const T* dy) {
     for (size_t i = 0; i < c.rows * c.stride; i += c.stride) {
-      k.slope_elements(dx + i, dy + i, x + i, c.cols, slope_at(c, 0), weighted ? c.weight.get() : nullptr, kStreamed);
+      k.slope_elements(dx + i, dy + i, x + i, c.cols, slope_at(c, 0), weighted ? c.weight.get() : nullptr, kStreamed,
+                       c.stride);
     }
   });
 }
@@ -798,7 +799,7 @@ void places_in_a_line() {
         const Moments m = k.moments(p, 0, 1, n, About::kMean, 0);
         const GradSums s = k.grad_sums(q, p, 0, 1, n, x[0], T(0.5), 0);
         const GradSums h = k.grad_elements(q, p, n, {x[0], T(0.5), T(0.25)}, weight.data(), lanes_dy.data() + off,
-                                           lanes_dy_xhat.data() + off);
+                                           lanes_dy_xhat.data() + off, 0);
         Values values = {m.mean, m.mean_low, m.m2, s.dy, s.dy_xhat, h.dy, h.dy_xhat};
         for (const Stores stores : {kCached, kStreamed}) {
           const Affine<T> f = {x[0], T(0.5), T(0.25)};
