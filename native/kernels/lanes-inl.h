@@ -106,12 +106,12 @@ inline size_t to_line(const S* p) {
 
 constexpr size_t kLines = 4;  // streamed at once: in turns with single loads they take 1.1 times as long
 
-// value(k) for each of kLines vectors, k elements on.
-template <class S, class F>
+// value(k) for each of `count` vectors, k elements on.
+template <size_t count = kLines, class S, class F>
 inline void stream_lines(S* y, F value) {
-  decltype(value(size_t(0))) lines[kLines];
-  for (size_t k = 0; k < kLines; k++) lines[k] = value(k * kLanes);
-  for (size_t k = 0; k < kLines; k++) lines[k].stream(y + k * kLanes);
+  decltype(value(size_t(0))) lines[count];
+  for (size_t k = 0; k < count; k++) lines[k] = value(k * kLanes);
+  for (size_t k = 0; k < count; k++) lines[k].stream(y + k * kLanes);
 }
 
 // y[i] = value(i, lanes) for i in [0, n). y may be what value reads.
@@ -160,18 +160,19 @@ inline void map_columns(S* y, Periodic at, Stores stores, F value) {
     step(n);
   };
   if (at.n >= kAligned) some(to_line(y));
+  const auto whole = [&] {
+    const auto v = value(i, j, All{});
+    step(kLanes);
+    return v;
+  };
   if (streamed) {
-    while (i + kLanes <= at.n) {
-      if (j + kLines * kLanes <= at.period && i + kLines * kLanes <= at.n) {
-        stream_lines(y + i, [&](size_t k) { return value(i + k, j + k, All{}); });
-        step(kLines * kLanes);
-      } else {
-        value(i, j, All{}).stream(y + i);
-        step(kLanes);
-      }
-    }
+    while (i + kLines * kLanes <= at.n) stream_lines(y + i, [&](size_t) { return whole(); });
+    while (i + kLanes <= at.n) stream_lines<1>(y + i, [&](size_t) { return whole(); });
   } else {
-    for (; i + kLanes <= at.n; step(kLanes)) store(y + i, value(i, j, All{}), All{});
+    while (i + kLanes <= at.n) {
+      S* const to = y + i;
+      store(to, whole(), All{});
+    }
   }
   some(at.n - i);
 }
