@@ -106,11 +106,14 @@ template <class F>
 inline Terms<float> sum_rows(size_t count, size_t n, F term) {
   Vec<float> a[kTile], b[kTile];
   for (size_t row = 0; row < count; row++) {
+    Terms<float> own;
     each_part(n, [&](size_t at, auto lanes) {
       const Terms<float> t = term(row, at, lanes);
-      a[row] = a[row] + t.a;
-      b[row] = b[row] + t.b;
+      own.a = own.a + t.a;
+      own.b = own.b + t.b;
     });
+    a[row] = own.a;
+    b[row] = own.b;
   }
   return {sums(a), sums(b)};
 }
