@@ -1,10 +1,36 @@
 // Rows with a statistic each and a weight for each element: LayerNorm, RMSNorm, and GroupNorm of (N, C).
 //
 // A row that a kernel can take whole is read once; a longer one goes in blocks, twice.
+#include <string.h>
+
 #include "native/ops/kinds.h"
 
 namespace simdnorm {
 namespace {
+
+// Weights or biases as far behind a line's begin as the data, so that both are read by whole lines: 512 rows of 1024
+// take 0.88 of the time, 64 of 768 0.92. Fewer rows, or shorter ones, are not worth the copy.
+template <class T>
+class Parameter {
+ public:
+  template <class S>
+  Parameter(const T* own, const Geometry& g, const S* data)
+      : own_(own), copy_(own && worth(own, g, data) ? g.channels + kVector : 0) {
+    if (!copy_.get()) return;
+    own_ = static_cast<const T*>(memcpy(copy_.get() + behind_line(data), own, g.channels * sizeof(T)));
+  }
+  bool ok() const { return copy_.ok(); }
+  const T* of(size_t group, size_t inner) const { return own_ ? own_ + group * inner : nullptr; }
+
+ private:
+  template <class S>
+  static bool worth(const T* own, const Geometry& g, const S* data) {
+    return g.batch >= 64 && g.inner >= 512 && g.inner <= kBlock && g.inner % kVector == 0 &&
+           behind_line(own) != behind_line(data);
+  }
+  const T* own_;
+  const Scratch<T> copy_;
+};
 
 template <class S>
 class ElementsForward : ForwardBase<S> {
@@ -13,12 +39,13 @@ class ElementsForward : ForwardBase<S> {
   using typename Base::T;
 
  public:
-  ElementsForward(const Kernels<S>& k, const Normalize<S>& op) : Base(k, op), blocks_(row_blocks(g_)) {}
+  ElementsForward(const Kernels<S>& k, const Normalize<S>& op)
+      : Base(k, op), blocks_(row_blocks(g_)), weight_(op.weight, g_, op.y), bias_(op.bias, g_, op.y) {}
 
   Status run() {
     const Teams teams(this->alone(), g_.batch);
     const Scratch<Moments> units(teams.across ? 0 : blocks_.units());
-    if (!units.ok()) return Status::kOutOfMemory;
+    if (!units.ok() || !weight_.ok() || !bias_.ok()) return Status::kOutOfMemory;
     stores_ = this->stores(g_.inner * sizeof(S), teams.all.size());
     const bool whole = g_.inner <= kBlock && !op_.use_running;
     const size_t grain = teams.outside().grain(g_.batch, bytes_ / at_least(1, g_.batch));
@@ -34,8 +61,8 @@ class ElementsForward : ForwardBase<S> {
   }
 
  private:
-  const T* weights(size_t group) const { return op_.weight ? op_.weight + group * g_.inner : nullptr; }
-  const T* biases(size_t group) const { return op_.bias ? op_.bias + group * g_.inner : nullptr; }
+  const T* weights(size_t group) const { return weight_.of(group, g_.inner); }
+  const T* biases(size_t group) const { return bias_.of(group, g_.inner); }
 
   // As many of one group's rows as a kernel can do.
   size_t rows(size_t from, size_t to, size_t group) const {
@@ -71,6 +98,7 @@ class ElementsForward : ForwardBase<S> {
   }
 
   const Blocks blocks_;
+  const Parameter<T> weight_, bias_;
   Stores stores_ = Stores::kCached;
 };
 
@@ -90,16 +118,17 @@ class ElementsBackward : BackwardBase<S> {
 
  public:
   ElementsBackward(const Kernels<S>& k, const Backward<S>& op)
-      : Base(k, op), blocks_(1, g_.inner, 0), parameters_(op.dweight || op.dbias) {}
+      : Base(k, op), blocks_(1, g_.inner, 0), weight_(op.weight, g_, dy_), parameters_(op.dweight || op.dbias) {}
 
   Status run() {
+    if (!weight_.ok()) return Status::kOutOfMemory;
     const parallel::Team team(this->alone());
     stores_ = this->stores(g_.inner * sizeof(S), team.size());
     return g_.inner <= kBlock ? whole_rows(team) : long_rows(team);
   }
 
  private:
-  const T* weights(size_t group) const { return op_.weight ? op_.weight + group * g_.inner : nullptr; }
+  const T* weights(size_t group) const { return weight_.of(group, g_.inner); }
 
   // Elements [from, to) of one row.
   void gate(size_t index, size_t from, size_t to) const {
@@ -295,6 +324,7 @@ class ElementsBackward : BackwardBase<S> {
   }
 
   const Blocks blocks_;
+  const Parameter<T> weight_;
   const bool parameters_;
   Stores stores_ = Stores::kCached;
 };

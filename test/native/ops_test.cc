@@ -49,6 +49,7 @@ const Layer kLayers[] = {
     {"rows by element, parts", {120, 1, 1, 900, 1, 900}},
     {"rows by element, group", {5, 1, 3, 4, 1, 12}},
     {"rows by element, group, long", {3, 1, 2, 4500, 1, 9000}},
+    {"rows by element, of whole vectors", {70, 1, 1, 528, 1, 528}},
     {"columns", {1, 300, 17, 1, 1, 17}},
     {"columns, tall", {1, 9000, 5, 1, 1, 5}},
     {"columns, batch", {16, 200, 11, 1, 1, 11}},
