@@ -19,12 +19,13 @@ struct Slab {
 
 class Slabs {
  public:
-  // `bytes` of the slab are kept per element.
-  Slabs(const Geometry& g, size_t bytes) : g_(g) {
-    const size_t own = g.count() * bytes;
-    const bool company = g.run * bytes < kShortRun;
-    const size_t l2 = cpu::caches().l2;
-    together_ = company ? at_most(g.groups, at_least(1, l2 / 2 / at_least(1, own))) : 1;
+  // `bytes` of the slab are kept per element. As many short runs together as L2 takes, but not so many that slabs are
+  // too few for the threads: with 7 slabs, 16 threads took as long as one.
+  Slabs(const Geometry& g, size_t bytes, size_t threads) : g_(g) {
+    const size_t own = at_least(1, g.count() * bytes), run = at_least(1, g.run * bytes), l2 = cpu::caches().l2;
+    const size_t fitting = at_most(l2 / 2 / own, threads > 1 ? g.statistics() / (4 * threads) : g.groups);
+    together_ =
+        run < kShortRun ? at_most(g.groups, at_least(fitting, ceil_div(kShortRun, g.channels_per_group() * run))) : 1;
     two_fit_ = 2 * together_ * own <= l2;
     per_item_ = ceil_div(g.groups, together_);
   }
@@ -84,7 +85,7 @@ class RunsForward : ForwardBase<S> {
 
  public:
   RunsForward(const Kernels<S>& k, const Normalize<S>& op)
-      : Base(k, op), slabs_(g_, sizeof(S)), blocks_(row_blocks(g_)) {}
+      : Base(k, op), slabs_(g_, sizeof(S), parallel::Team(this->alone()).size()), blocks_(row_blocks(g_)) {}
 
   Status run() {
     if (op_.use_running) return evaluate();
@@ -166,7 +167,9 @@ class RunsBackward : BackwardBase<S> {
 
  public:
   RunsBackward(const Kernels<S>& k, const Backward<S>& op)
-      : Base(k, op), slabs_(g_, 2 * sizeof(S)), blocks_(g_.outer, g_.run, g_.stride()) {}
+      : Base(k, op),
+        slabs_(g_, 2 * sizeof(S), parallel::Team(this->alone()).size()),
+        blocks_(g_.outer, g_.run, g_.stride()) {}
 
   Status run() {
     const Teams teams(this->alone(), slabs_.count());
