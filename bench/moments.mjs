@@ -21,11 +21,11 @@ const { values: options } = parseArgs({
 
 // An include folder that comes before the root: the same kernels with one constant changed.
 const overlay = join(folder, 'long-chains');
-const lanes = 'native/kernels/lanes-inl.h';
-const text = readFileSync(join(root, lanes), 'utf8');
-if (!text.includes('kChain = 24;')) throw new Error(`${lanes}: there is no kChain = 24 to change`);
-mkdirSync(dirname(join(overlay, lanes)), { recursive: true });
-writeFileSync(join(overlay, lanes), text.replace('kChain = 24;', 'kChain = 4096;'));
+const kernels = 'native/kernels/kernels.h';
+const text = readFileSync(join(root, kernels), 'utf8');
+if (!text.includes('kFloatChain = 24;')) throw new Error(`${kernels}: there is no kFloatChain = 24 to change`);
+mkdirSync(dirname(join(overlay, kernels)), { recursive: true });
+writeFileSync(join(overlay, kernels), text.replace('kFloatChain = 24;', 'kFloatChain = 4096;'));
 
 const supported = options.isa ? [options.isa] : isa.supported;
 const fuse = {
@@ -53,7 +53,7 @@ const objects = variants.flatMap((v) => {
     object(`peers-${v.id}`, 'bench/kernels/peers.cc', own),
   ];
 });
-const ops = sources.ops_sources.filter((path) => !path.includes('dispatch')).map((path) => object(path, path));
+const ops = sources.ops_sources.filter((path) => !path.endsWith('/dispatch.cc')).map((path) => object(path, path));
 const main = object('main', 'bench/kernels/main.cc', [`-DVARIANTS=${variants.map(({ id }) => `V(${id})`).join(' ')}`]);
 const program = link('moments', [...objects, ...ops, main]);
 
