@@ -326,11 +326,11 @@ struct ColumnLanes {
   Terms<double> total[kColumns / kLanes];
 };
 
-// How far ahead of itself sum_down fetches: past the strip at work, 8 KiB at least. Its order, down a strip and then
+// How far ahead of itself sum_down fetches: past the strip at work. Its order, down a strip and then
 // along it, hides from hardware what comes next: 100352 x 64 took 1.8 times as long.
 inline size_t ahead_of(Rows rows) {
   const size_t strip = kStrip * rows.stride;
-  return strip > 2048 ? strip : 2048;
+  return strip > kAhead ? strip : kAhead;
 }
 
 // terms(row, j, lanes) summed down each of at most kColumns columns.

@@ -46,6 +46,9 @@ inline Finish<S> at_row(Finish<S> finish, size_t at) {
 
 // ---- rows of more than kFew elements: one after the other ----
 
+// How far ahead sums fetch: inside the caches it costs them up to a fifth of their time.
+inline size_t ahead_of(Stores stores) { return stores == Stores::kStreamed ? kAhead : 0; }
+
 template <class S>
 inline size_t normalize_long(S* y, const S* x, Rows rows, const Rule& rule, const Value<S>* weight,
                              const Value<S>* bias, Finish<S> finish, Statistic* saved, size_t saved_stride,
@@ -54,7 +57,8 @@ inline size_t normalize_long(S* y, const S* x, Rows rows, const Rule& rule, cons
   const double n = static_cast<double>(rows.n);
   const auto statistic = [&](size_t row) {
     const bool tiny_matters = rule.eps < kLeastEps;
-    return statistic_of_moments<T>(moments_of(x + row * rows.stride, 0, 1, rows.n, rule.about, tiny_matters), rule);
+    return statistic_of_moments<T>(
+        moments_of(x + row * rows.stride, 0, 1, rows.n, rule.about, tiny_matters, ahead_of(stores)), rule);
   };
   Statistic next = statistic(0);
   for (size_t row = 0; row < rows.count; row++) {
@@ -68,9 +72,11 @@ inline size_t normalize_long(S* y, const S* x, Rows rows, const Rule& rule, cons
   return rows.count;
 }
 
-template <class S>
-inline size_t backward_long(S* dx, const S* dy, const S* x, Rows rows, About about, const Value<S>* weight,
-                            const Statistic* saved, size_t saved_stride, Parameters<Value<S>> sums, Stores stores) {
+// Two functions, as to ask for every vector whether to fetch takes 1.08 times as long inside the caches.
+template <Stores stores, class S>
+__attribute__((noinline)) SIMDNORM_KERNEL size_t backward_long(S* dx, const S* dy, const S* x, Rows rows, About about,
+                                                               const Value<S>* weight, const Statistic* saved,
+                                                               size_t saved_stride, Parameters<Value<S>> sums) {
   using T = Value<S>;
   const double n = static_cast<double>(rows.n);
   for (size_t row = 0; row < rows.count; row++) {
@@ -80,8 +86,8 @@ inline size_t backward_long(S* dx, const S* dy, const S* x, Rows rows, About abo
       return row;
     }
     const size_t at = row * rows.stride;
-    const GradSums h =
-        sums_of_row(dy + at, x + at, rows.n, x_hat_of<T>(s), weight, sums.lanes_dy, sums.lanes_dy_xhat, 0);
+    const GradSums h = sums_of_row(dy + at, x + at, rows.n, x_hat_of<T>(s), weight, sums.lanes_dy, sums.lanes_dy_xhat,
+                                   ahead_of(stores));
     if (dx) {
       slope_of_row(dx + at, dy + at, x + at, rows.n, slope_of<T>(s, line_of(s, about, n, h), 1), weight, stores,
                    rows.n > 1024 ? rows.stride : 0);
@@ -267,8 +273,11 @@ SIMDNORM_KERNEL size_t backward_rows(S* dx, const S* dy, const S* x, Rows rows, 
       });
     }
   }
-  const size_t done = backward_long(dx, dy, x, rows, about, weight, saved, saved_stride, own, stores);
-  after(stores);
+  if (stores == Stores::kCached) {
+    return backward_long<Stores::kCached>(dx, dy, x, rows, about, weight, saved, saved_stride, own);
+  }
+  const size_t done = backward_long<Stores::kStreamed>(dx, dy, x, rows, about, weight, saved, saved_stride, own);
+  end_of_streams();
   return done;
 }
 

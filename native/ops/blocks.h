@@ -42,8 +42,8 @@ class Blocks {
   size_t pieces() const { return pieces_; }
   size_t length() const { return n_; }
   size_t stride() const { return stride_; }
-  // From an element of one piece to the next one's.
-  size_t ahead() const { return pieces_ > 1 ? stride_ : 0; }
+  // What to fetch meanwhile: an element's place in the next piece, or further on in the only one.
+  size_t ahead() const { return pieces_ > 1 ? stride_ : n_ > kAhead ? kAhead : 0; }
   size_t count() const { return count_; }
   size_t units() const { return ceil_div(count_, kUnit); }
   Block operator[](size_t i) const {
