@@ -63,8 +63,9 @@ struct Finish {
   bool relu;
 };
 
-// Through the caches, or past them: whole lines, of what nobody reads before much else has gone through.
-enum class Stores { kCached, kStreamed };
+// How an output is stored: it stays in the caches; past them, whole lines, of what nobody reads before much else has
+// gone through; or over an input that came from beyond them, whose lines are there.
+enum class Stores { kCached, kStreamed, kInPlace };
 
 // What a window's sum becomes: s = k + scale * sum, and the divisor s^beta.
 struct Response {

@@ -46,8 +46,8 @@ inline Finish<S> at_row(Finish<S> finish, size_t at) {
 
 // ---- rows of more than kFew elements: one after the other ----
 
-// How far ahead sums fetch: inside the caches it costs them up to a fifth of their time.
-inline size_t ahead_of(Stores stores) { return stores == Stores::kStreamed ? kAhead : 0; }
+// How far ahead sums fetch: not at all inside the caches.
+inline size_t ahead_of(Stores stores) { return stores == Stores::kCached ? 0 : kAhead; }
 
 template <class S>
 inline size_t normalize_long(S* y, const S* x, Rows rows, const Rule& rule, const Value<S>* weight,
@@ -73,10 +73,11 @@ inline size_t normalize_long(S* y, const S* x, Rows rows, const Rule& rule, cons
 }
 
 // Two functions, as to ask for every vector whether to fetch takes 1.08 times as long inside the caches.
-template <Stores stores, class S>
+template <size_t ahead, class S>
 __attribute__((noinline)) SIMDNORM_KERNEL size_t backward_long(S* dx, const S* dy, const S* x, Rows rows, About about,
                                                                const Value<S>* weight, const Statistic* saved,
-                                                               size_t saved_stride, Parameters<Value<S>> sums) {
+                                                               size_t saved_stride, Parameters<Value<S>> sums,
+                                                               Stores stores) {
   using T = Value<S>;
   const double n = static_cast<double>(rows.n);
   for (size_t row = 0; row < rows.count; row++) {
@@ -86,8 +87,8 @@ __attribute__((noinline)) SIMDNORM_KERNEL size_t backward_long(S* dx, const S* d
       return row;
     }
     const size_t at = row * rows.stride;
-    const GradSums h = sums_of_row(dy + at, x + at, rows.n, x_hat_of<T>(s), weight, sums.lanes_dy, sums.lanes_dy_xhat,
-                                   ahead_of(stores));
+    const GradSums h =
+        sums_of_row(dy + at, x + at, rows.n, x_hat_of<T>(s), weight, sums.lanes_dy, sums.lanes_dy_xhat, ahead);
     if (dx) {
       slope_of_row(dx + at, dy + at, x + at, rows.n, slope_of<T>(s, line_of(s, about, n, h), 1), weight, stores,
                    rows.n > 1024 ? rows.stride : 0);
@@ -273,11 +274,9 @@ SIMDNORM_KERNEL size_t backward_rows(S* dx, const S* dy, const S* x, Rows rows, 
       });
     }
   }
-  if (stores == Stores::kCached) {
-    return backward_long<Stores::kCached>(dx, dy, x, rows, about, weight, saved, saved_stride, own);
-  }
-  const size_t done = backward_long<Stores::kStreamed>(dx, dy, x, rows, about, weight, saved, saved_stride, own);
-  end_of_streams();
+  const auto rows_by = stores == Stores::kCached ? backward_long<0, S> : backward_long<kAhead, S>;
+  const size_t done = rows_by(dx, dy, x, rows, about, weight, saved, saved_stride, own, stores);
+  after(stores);
   return done;
 }
 

@@ -72,18 +72,18 @@ template <class T>
 class Scratch {
  public:
   explicit Scratch(size_t n)
-      : data_(n ? static_cast<T*>(::operator new(n * sizeof(T), kAligned, std::nothrow)) : nullptr),
+      : data_(n ? static_cast<T*>(::operator new(n * sizeof(T), kToLine, std::nothrow)) : nullptr),
         ok_(n == 0 || data_) {
     static_assert(std::is_trivially_copyable<T>::value, "is not constructed");
   }
-  ~Scratch() { ::operator delete(data_, kAligned); }
+  ~Scratch() { ::operator delete(data_, kToLine); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   bool ok() const { return ok_; }
   T* get() const { return data_; }
 
  private:
-  static constexpr std::align_val_t kAligned{kLine};
+  static constexpr std::align_val_t kToLine{kLine};
   T* data_;
   bool ok_;
 };

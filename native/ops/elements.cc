@@ -107,9 +107,8 @@ class ElementsForward : ForwardBase<S> {
 constexpr size_t kChunk = 2 * kFloatChain;  // rows a kernel goes back through at a time: whole tiles, and whole chains
 constexpr size_t kPartElements = 1 << 15;   // elements worth parameter gradients of their own
 constexpr size_t kParts = 32;               // most of them
-constexpr size_t kLongTogether = 8;         // most long rows that are summed before their dx, unless all are
-static_assert(kChunk % kVector == 0 && kFloatChain % kLongTogether == 0, "whole tiles, whole chains");
-
+constexpr size_t kLongTogether = 8, kFewTogether = 4;  // long rows that are summed before their dx
+static_assert(kChunk % kVector == 0, "whole tiles");
 template <class S>
 class ElementsBackward : BackwardBase<S> {
   using Base = BackwardBase<S>;
@@ -210,18 +209,18 @@ class ElementsBackward : BackwardBase<S> {
   Status whole_rows(const parallel::Team& team) const {
     const size_t wanted = at_least(ceil_div(g_.batch, kParts), ceil_div(kPartElements, at_least(1, g_.channels)));
     const size_t rows = ceil_div(wanted, kChunk) * kChunk, count = ceil_div(g_.batch, rows), n = 2 * g_.channels;
-    const size_t lanes_each = lanes_size(g_.channels);
+    const size_t own_lanes = lanes_size(g_.channels);
     const Scratch<double> parts(count * sums_size(g_.channels));
-    const Scratch<T> lanes(team.size() * lanes_each);
+    const Scratch<T> lanes(team.size() * own_lanes);
     if (!parts.ok() || !lanes.ok()) return Status::kOutOfMemory;
-    for (size_t i = 0; i < team.size() * lanes_each; i++) lanes.get()[i] = 0;
+    for (size_t i = 0; i < team.size() * own_lanes; i++) lanes.get()[i] = 0;
     team.for_each(count, 1, [&](size_t from, size_t to, size_t worker) {
       for (size_t part = from; part < to; part++) {
         double* sums = parts.get() + part * n;
         for (size_t i = 0; parameters_ && i < n; i++) sums[i] = 0;
         const size_t end = at_most(g_.batch, (part + 1) * rows);
         for (size_t row = part * rows; row < end; row += kChunk) {
-          chunk(row, at_most(end, row + kChunk), sums_in(sums, lanes.get() + worker * lanes_each, g_.channels, dy_));
+          chunk(row, at_most(end, row + kChunk), sums_in(sums, lanes.get() + worker * own_lanes, g_.channels, dy_));
         }
       }
     });
@@ -256,26 +255,41 @@ class ElementsBackward : BackwardBase<S> {
 
   // ---- longer rows: threads share their blocks ----
 
-  // How many rows are summed before their dx: as many as stay in L3 meanwhile, a part of a chain; or all of them, where
-  // that is too few to gain anything (docs/performance.md).
+  // How many rows are summed before their dx: as many as stay in L3 meanwhile; or all of them, where that is too few to
+  // gain anything (docs/performance.md).
   size_t rows_together() const {
     const size_t in_cache = cpu::caches().l3 / 2 / (2 * sizeof(S) * g_.inner);
-    if (in_cache < kLongTogether / 2) return g_.batch;
-    return at_most(g_.batch, in_cache < kLongTogether ? kLongTogether / 2 : kLongTogether);
+    return in_cache < kFewTogether ? g_.batch : at_most(g_.batch, at_most(kLongTogether, in_cache));
+  }
+
+  // Where the parameter gradients of blocks are summed: each thread has memory for the block that it is at, whose rows
+  // all come at once; or there is memory for all channels, whose rows come bit by bit.
+  struct BlockSums {
+    bool by_thread;
+    size_t length;
+    double* sums;
+    T* lanes;
+  };
+  ParameterSums<T> sums_of_block(const BlockSums& all, size_t channel, size_t worker) const {
+    const size_t copy = all.by_thread ? worker : 0;
+    const ParameterSums<T> s =
+        sums_in(all.sums + copy * sums_size(all.length), all.lanes + copy * lanes_size(all.length), all.length,
+                all.by_thread ? dy_ + channel : dy_);
+    return all.by_thread ? s : part(s, channel);
   }
 
   Status long_rows(const parallel::Team& team) const {
     const size_t blocks = blocks_.count(), together = rows_together();
-    // Where the rows of a block all come at once, their parameter gradients need no more memory than a block.
-    const bool once = together == g_.batch;
-    const size_t each = once ? kBlock : g_.channels, copies = once ? team.size() : 1;
-    const Scratch<double> sums(copies * sums_size(each));
-    const Scratch<T> lanes(copies * lanes_size(each));
+    const bool by_thread = together == g_.batch && team.size() * kBlock < g_.channels;
+    const size_t length = by_thread ? kBlock : g_.channels, copies = by_thread ? team.size() : 1;
+    const Scratch<double> sums(copies * sums_size(length));
+    const Scratch<T> lanes(copies * lanes_size(length));
     const Scratch<GradSums> partial(together * blocks);
     const Scratch<Line> lines(together);
     if (!sums.ok() || !lanes.ok() || !partial.ok() || !lines.ok()) return Status::kOutOfMemory;
-    for (size_t i = 0; i < copies * sums_size(each); i++) sums.get()[i] = 0;
-    for (size_t i = 0; i < copies * lanes_size(each); i++) lanes.get()[i] = 0;
+    for (size_t i = 0; i < copies * sums_size(length); i++) sums.get()[i] = 0;
+    for (size_t i = 0; i < copies * lanes_size(length); i++) lanes.get()[i] = 0;
+    const BlockSums all = {by_thread, length, sums.get(), lanes.get()};
 
     const size_t bytes = kBlock * 3 * sizeof(S);  // of a block of one row
     for (size_t group = 0; group < g_.groups; group++) {
@@ -286,31 +300,29 @@ class ElementsBackward : BackwardBase<S> {
         team.for_each(blocks, team.grain(blocks, rows * bytes), [&](size_t from, size_t to, size_t worker) {
           for (size_t i = from; i < to; i++) {
             const size_t start = blocks_[i].offset, n = blocks_[i].n, channel = group * g_.inner + start;
-            const size_t copy = once ? worker : 0;
-            ParameterSums<T> own = sums_in(sums.get() + copy * sums_size(each), lanes.get() + copy * lanes_size(each),
-                                           each, once ? dy_ + channel : dy_);
-            if (!once) own = part(own, channel);
+            const ParameterSums<T> own = sums_of_block(all, channel, worker);
             for (size_t row = 0; row < rows; row++) {
               if (op_.gated) gate(index(row), start, start + n);
               if (!sums_wanted_) continue;
               partial.get()[row * blocks + i] = row_sums(index(row), start, start + n, own, ahead(row));
               if ((b + row + 1) % kFloatChain == 0 || b + row + 1 == g_.batch) drain(own, n);
             }
-            if (once) this->move_to_gradients(own.dy, own.dy_xhat, channel, n);
+            if (by_thread) this->move_to_gradients(own.dy, own.dy_xhat, channel, n);
           }
         });
         if (!op_.dx) continue;
         for (size_t row = 0; row < rows; row++)
           lines.get()[row] = line_of_parts(index(row), partial.get() + row * blocks);
-        team.for_each(blocks, team.grain(blocks, rows * bytes), [&](size_t from, size_t to, size_t) {
+        // All rows of one block after the other: its weight is read once.
+        team.for_each(rows * blocks, team.grain(rows * blocks, bytes), [&](size_t from, size_t to, size_t) {
           for (size_t i = from; i < to; i++) {
-            const size_t start = blocks_[i].offset, end = start + blocks_[i].n;
-            for (size_t row = 0; row < rows; row++) slope(index(row), start, end, lines.get()[row], ahead(row));
+            const size_t row = i % rows, start = blocks_[i / rows].offset;
+            slope(index(row), start, start + blocks_[i / rows].n, lines.get()[row], ahead(row));
           }
         });
       }
     }
-    if (!once) this->move_to_gradients(sums.get(), sums.get() + g_.channels, 0, g_.channels);
+    if (!by_thread) this->add_parts(sums.get(), 1);
     return Status::kOk;
   }
 

@@ -41,13 +41,16 @@ size_t behind_line(const T* p) {
   return reinterpret_cast<uintptr_t>(p) / sizeof(T) % kVector;
 }
 
+constexpr size_t kItemsEach = 2;  // items that each thread has at least, where they are worked on side by side
+
 // Whole items side by side where there are enough of them, otherwise one item after the other by all threads. The parts
 // of a sum are the same either way.
 struct Teams {
   const parallel::Team all, solo;
   const bool across;
 
-  Teams(bool alone, size_t items) : all(alone), solo(true), across(all.size() == 1 || items >= 2 * all.size()) {}
+  Teams(bool alone, size_t items)
+      : all(alone), solo(true), across(all.size() == 1 || items >= kItemsEach * all.size()) {}
   const parallel::Team& outside() const { return across ? all : solo; }
   const parallel::Team& inside() const { return across ? solo : all; }
   size_t workers() const { return across ? all.size() : 1; }
@@ -164,7 +167,8 @@ class BackwardBase {
     }
     move_to_gradients(parts, parts + g_.channels, 0, g_.channels);
   }
-  // Adds sums of n channels to the parameter gradients from channel `first` on, where they are wanted, and clears them.
+  // Adds sums of n channels to the parameter gradients from channel `first` on, where they are wanted, and clears them
+  // for the next ones.
   void move_to_gradients(double* dy, double* dy_xhat, size_t first, size_t n) const {
     const auto move = [&](T* gradient, double* sums) {
       for (size_t c = 0; gradient && c < n; c++) {

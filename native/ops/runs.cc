@@ -22,10 +22,10 @@ class Slabs {
   // `bytes` of the slab are kept per element. As many short runs together as L2 takes, but not so many that slabs are
   // too few for the threads: with 7 slabs, 16 threads took as long as one.
   Slabs(const Geometry& g, size_t bytes, size_t threads) : g_(g) {
-    const size_t own = at_least(1, g.count() * bytes), run = at_least(1, g.run * bytes), l2 = cpu::caches().l2;
-    const size_t fitting = at_most(l2 / 2 / own, threads > 1 ? g.statistics() / (4 * threads) : g.groups);
-    together_ =
-        run < kShortRun ? at_most(g.groups, at_least(fitting, ceil_div(kShortRun, g.channels_per_group() * run))) : 1;
+    const size_t own = at_least(1, g.count() * bytes), l2 = cpu::caches().l2;
+    const size_t shared = threads > 1 ? g.statistics() / (kItemsEach * threads) : g.groups;
+    const bool company = g.run * bytes < kShortRun;
+    together_ = company ? at_most(g.groups, at_least(1, at_most(l2 / 2 / own, shared))) : 1;
     two_fit_ = 2 * together_ * own <= l2;
     per_item_ = ceil_div(g.groups, together_);
   }

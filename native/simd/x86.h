@@ -10,7 +10,7 @@ namespace simdnorm {
 namespace SIMDNORM_ISA {
 namespace {
 
-// n bytes, in units of four: to a multiple of that.
+// n bytes past the caches; `to` and n are multiples of four.
 inline void stream_bytes(void* to, const void* from, size_t n) {
   char* p = static_cast<char*>(to);
   const char* q = static_cast<const char*>(from);

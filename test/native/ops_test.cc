@@ -4,14 +4,16 @@
 //   ops_test --threads   only that with threads, in float, for ThreadSanitizer
 //   ops_test --digest    one hash for each instruction set over all outputs, to compare machines by
 #include <float.h>
+#include <stdlib.h>
 
+#include <atomic>
 #include <chrono>
+#include <new>
 #include <thread>
 
 #include "native/dispatch/cpu.h"
 #include "native/dispatch/dispatch.h"
-#include "native/ops/backward.h"
-#include "native/ops/normalize.h"
+#include "native/ops/kinds.h"
 #include "test/native/check.h"
 #include "test/native/data.h"
 #include "test/native/float_mode.h"
@@ -23,6 +25,26 @@ using test::mode;
 using test::Mode;
 using test::set_mode;
 using test::Values;
+
+namespace {
+
+// Working memory is refused after so many more requests; never, below 0.
+std::atomic<long> requests_left{-1};
+std::atomic<bool> refused{false};
+
+}  // namespace
+
+// What Scratch asks.
+void* operator new(size_t bytes, std::align_val_t align, const std::nothrow_t&) noexcept {
+  if (requests_left == 0) {
+    refused = true;
+    return nullptr;
+  }
+  if (requests_left > 0) requests_left--;
+  const size_t line = static_cast<size_t>(align);
+  return aligned_alloc(line, (bytes + line - 1) / line * line);
+}
+void operator delete(void* memory, std::align_val_t) noexcept { free(memory); }
 
 namespace {
 
@@ -48,7 +70,7 @@ const Layer kLayers[] = {
     {"rows by element, long and many", {53, 1, 1, 5003, 1, 5003}},
     {"rows by element, parts", {120, 1, 1, 900, 1, 900}},
     {"rows by element, group", {5, 1, 3, 4, 1, 12}},
-    {"rows by element, group, long", {3, 1, 2, 4500, 1, 9000}},
+    {"rows by element, group, long", {11, 1, 2, 4500, 1, 9000}},
     {"rows by element, of whole vectors", {70, 1, 1, 528, 1, 528}},
     {"columns", {1, 300, 17, 1, 1, 17}},
     {"columns, tall", {1, 9000, 5, 1, 1, 5}},
@@ -190,13 +212,26 @@ Result<S> run(size_t isa, const Problem<Value<S>>& p, Place place = Place::kApar
   r.running_var = p.running_var;
   r.saved.resize(g.statistics());
   r.moments.resize(g.statistics());
+  // Whether there was memory for a call. If not, nothing may have been written.
+  Values before = requests_left < 0 ? Values() : r.values();
+  const auto done = [&](Status status) {
+    CHECK(status == (refused ? Status::kOutOfMemory : Status::kOk));
+    if (refused) CHECK(test::same(before, r.values()), "%s: written to, without memory for the rest", p.layer.name);
+    if (requests_left >= 0) before = r.values();
+    return status == Status::kOk;
+  };
+
+  // Of another place in a line than the data: where there are many rows, the ops lay out a copy.
+  std::vector<T> weight(g.channels + 1);
+  const size_t off = behind_line(weight.data()) == behind_line(r.y.data()) ? 1 : 0;
+  std::copy(p.weight.begin(), p.weight.end(), weight.begin() + static_cast<ptrdiff_t>(off));
 
   Normalize<S> forward;
   forward.g = g;
   forward.rule = {p.eps, p.variant.about, true};
   forward.x = over_x ? r.y.data() : x.data();
   forward.y = r.y.data();
-  forward.weight = p.variant.weight ? p.weight.data() : nullptr;
+  forward.weight = p.variant.weight ? weight.data() + off : nullptr;
   forward.bias = p.variant.bias ? p.bias.data() : nullptr;
   forward.finish = {!p.variant.add ? nullptr : over_add ? r.y.data() : add.data(), relu};
   forward.saved = r.saved.data();
@@ -204,7 +239,7 @@ Result<S> run(size_t isa, const Problem<Value<S>>& p, Place place = Place::kApar
   forward.momentum = 0.25;
   forward.running_mean = r.running_mean.data();
   forward.running_var = r.running_var.data();
-  CHECK(normalize(k, forward) == Status::kOk);
+  if (!done(normalize(k, forward))) return r;
 
   Backward<S> back;
   back.g = g;
@@ -220,8 +255,8 @@ Result<S> run(size_t isa, const Problem<Value<S>>& p, Place place = Place::kApar
   back.gated = relu ? r.gated.data() : nullptr;
   back.add = p.variant.add ? add.data() : nullptr;
   back.bias = forward.bias;
-  CHECK(backward(k, back) == Status::kOk);
-  CHECK(all_moments(k, g, x.data(), p.variant.about, r.moments.data()) == Status::kOk);
+  if (!done(backward(k, back))) return r;
+  if (!done(all_moments(k, g, x.data(), p.variant.about, r.moments.data()))) return r;
   if (relu && place == Place::kApart && mode() != kHostile) {  // the comparisons below would be hostile too
     bool right = true;
     for (size_t e = 0; e < g.elements(); e++) {
@@ -448,8 +483,11 @@ void float_environment() {
 // A channel that is gone through in double does not change the bits of the one beside it.
 template <class T>
 void neighbours() {
-  for (const size_t layer : {0, 10}) {
-    Problem<T> p(kLayers[layer], kVariants[0], Kind::kOrdinary, 0);
+  size_t layers = 0;
+  for (const Layer& layer : kLayers) {
+    if (layer.g.batch > 1 || layer.g.groups < 2 || layer.g.channels != layer.g.groups) continue;
+    layers++;
+    Problem<T> p(layer, kVariants[0], Kind::kOrdinary, 0);
     const Geometry& g = p.layer.g;
     const Result<T> ordinary = run<T>(0, p);
     const auto group_of = [&](size_t e) { return e % g.stride() / g.inner; };
@@ -466,6 +504,7 @@ void neighbours() {
     }
     CHECK(alike, "%s", p.layer.name);
   }
+  CHECK(layers >= 5);
 }
 
 // Cache sizes choose order, company and the kind of stores, never a bit: with caches of almost nothing every output is
@@ -544,6 +583,23 @@ void threads() {
   callers_at_once<T>();
 }
 
+// Every request for memory is refused once.
+template <class T>
+void out_of_memory() {
+  parallel::set_threads(3);
+  for (const Layer& layer : kLayers) {
+    const Problem<T> p(layer, kVariants[9], Kind::kOrdinary, 0);
+    long requests = 0;
+    do {
+      refused = false;
+      requests_left = requests++;
+      run<T>(0, p);
+    } while (refused);
+    requests_left = -1;
+    CHECK(requests > 3, "%s: %ld requests", layer.name, requests);
+  }
+}
+
 template <class T>
 void all() {
   each_problem<T>(check<T>);
@@ -551,6 +607,7 @@ void all() {
   neighbours<T>();
   caches<T>();
   threads<T>();
+  out_of_memory<T>();
 }
 
 template <class S>
