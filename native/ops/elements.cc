@@ -40,7 +40,7 @@ class ElementsForward : ForwardBase<S> {
 
  public:
   ElementsForward(const Kernels<S>& k, const Normalize<S>& op)
-      : Base(k, op), blocks_(row_blocks(g_)), weight_(op.weight, g_, op.y), bias_(op.bias, g_, op.y) {}
+      : Base(k, op), blocks_(row_blocks(g_, bytes_)), weight_(op.weight, g_, op.y), bias_(op.bias, g_, op.y) {}
 
   Status run() {
     const Teams teams(this->alone(), g_.batch);
@@ -117,7 +117,10 @@ class ElementsBackward : BackwardBase<S> {
 
  public:
   ElementsBackward(const Kernels<S>& k, const Backward<S>& op)
-      : Base(k, op), blocks_(1, g_.inner, 0), weight_(op.weight, g_, dy_), parameters_(op.dweight || op.dbias) {}
+      : Base(k, op),
+        blocks_(1, g_.inner, 0, bytes_),
+        weight_(op.weight, g_, dy_),
+        parameters_(op.dweight || op.dbias) {}
 
   Status run() {
     if (!weight_.ok()) return Status::kOutOfMemory;

@@ -85,7 +85,7 @@ class RunsForward : ForwardBase<S> {
 
  public:
   RunsForward(const Kernels<S>& k, const Normalize<S>& op)
-      : Base(k, op), slabs_(g_, sizeof(S), parallel::Team(this->alone()).size()), blocks_(row_blocks(g_)) {}
+      : Base(k, op), slabs_(g_, sizeof(S), parallel::Team(this->alone()).size()), blocks_(row_blocks(g_, bytes_)) {}
 
   Status run() {
     if (op_.use_running) return evaluate();
@@ -169,7 +169,7 @@ class RunsBackward : BackwardBase<S> {
   RunsBackward(const Kernels<S>& k, const Backward<S>& op)
       : Base(k, op),
         slabs_(g_, 2 * sizeof(S), parallel::Team(this->alone()).size()),
-        blocks_(g_.outer, g_.run, g_.stride()) {}
+        blocks_(g_.outer, g_.run, g_.stride(), bytes_) {}
 
   Status run() {
     const Teams teams(this->alone(), slabs_.count());

@@ -160,7 +160,7 @@ Status all_moments(const Kernels<S>& k, const Geometry& g, const S* x, About abo
     }
     return Status::kOk;
   }
-  const Blocks blocks = row_blocks(g);
+  const Blocks blocks = row_blocks(g, g.elements() * sizeof(S));
   const Scratch<Moments> units(blocks.units());
   if (!units.ok()) return Status::kOutOfMemory;
   for (size_t s = 0; s < g.statistics(); s++) {

@@ -28,7 +28,7 @@ Statistic statistic_of_running(T mean, T var, const Rule& rule);
 template <class S>
 Moments reduce_rows(const Kernels<S>& k, const S* x, const Blocks& blocks, About about, const parallel::Team& team,
                     Moments* units);
-inline Blocks row_blocks(const Geometry& g) { return Blocks(g.outer, g.inner, g.stride()); }
+inline Blocks row_blocks(const Geometry& g, size_t bytes) { return Blocks(g.outer, g.inner, g.stride(), bytes); }
 
 // The columns of an [outer][groups * inner] matrix: units of rows, some hundreds of them because each is merged
 // (docs/performance.md), and about sixteen units at least in a tall matrix, for the threads.
