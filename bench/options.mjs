@@ -1,5 +1,7 @@
 // What can be asked of the comparison.
 
+import { existsSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { fileURLToPath } from 'node:url';
 import { readGrid, shrunk } from './cells.mjs';
@@ -69,6 +71,9 @@ export function readOptions() {
   }
   const everybody = Object.keys(contestants);
   values.peers ??= everybody.filter((name) => contestants[name].role !== 'own').join();
+  if (values.out !== undefined && !existsSync(dirname(resolve(values.out)))) {
+    throw new RangeError(`--out=${values.out}: there is no such folder`);
+  }
   const [rounds, tries] = ['rounds', 'tries'].map((name) => count(name, values[name]));
   const [ms, gap] = ['ms', 'gap'].map((name) => count(name, values[name], 0));
   return {

@@ -36,7 +36,7 @@ export const isa = {
  * Sets how many threads one call may use, the calling one included: 1 to 256, in the whole process. The default is
  * `SIMDNORM_NUM_THREADS`, or else `os.availableParallelism()`. Calls on less than 128 KiB use the calling one alone; those
  * of several Workers take turns.
- * @throws RangeError for anything but an integer from 1 to 256
+ * @throws TypeError for no number, RangeError for anything but an integer from 1 to 256
  */
 export function setNumThreads(n: number): void {
   useThreads(n, 'setNumThreads');

@@ -252,6 +252,7 @@ export class Tensor {
 
   /** A contiguous copy. */
   copy(): Tensor {
+    this.checkExtent('Tensor.copy', 'data');
     const out = new Tensor(allocate(this.dtype, this.size, 'Tensor.copy'), this.shape, { dtype: this.dtype });
     gather(this, out.data as Float32Array);
     return out;
@@ -290,6 +291,7 @@ export class Tensor {
 
   /** The elements in row-major order as a plain array of numbers; int64 gives bigints. */
   toArray(): (number | bigint)[] {
+    this.checkExtent('Tensor.toArray', 'data');
     const { data, offset, size } = this.contiguous();
     const elements = Array.from(data.subarray(offset, offset + size) as Float32Array);
     return isHalf(this.dtype) ? elements.map(half[this.dtype].decode) : elements;

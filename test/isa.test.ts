@@ -180,7 +180,8 @@ describe('isa', () => {
 describe('threads', () => {
   it.each([0, -1, 1.5, NaN, 257, 2 ** 32 + 1, '2', undefined])('refuses %p', (n) => {
     const before = getNumThreads();
-    expect(() => setNumThreads(n as number)).toThrow(RangeError);
+    expect(() => setNumThreads(n as number)).toThrow(typeof n === 'number' ? RangeError : TypeError);
+    expect(() => setNumThreads(n as number)).toThrow(/an integer from 1 to 256, but got/);
     expect(getNumThreads()).toBe(before);
   });
 });

@@ -109,7 +109,11 @@ describe('dispose', () => {
       y.reshape(8, 4).data,
       y.permute(1, 0).data,
     ];
+    const turned = y.permute(1, 0);
     y.permute(1, 0).dispose();
+    expect(() => turned.copy()).toThrow(/Tensor.copy: data has 0 elements.*its buffer is detached or was shrunk/);
+    expect(() => turned.toArray()).toThrow(/its buffer is detached or was shrunk/);
+    expect(() => y.toArray()).toThrow(/its buffer is detached or was shrunk/);
     expect(views.map((v) => v.length)).toEqual([0, 0, 0, 0, 0]);
     const next = layer.forward(random(4, 8), { out: pool });
     const before = bits(next);
@@ -119,6 +123,10 @@ describe('dispose', () => {
     expect(bits(next)).toEqual(before);
     expect(() => layer.forward(y)).toThrow(/input has 0 elements.*its buffer is detached or was shrunk/);
     expect(() => layer.forward(random(4, 8), { out: y })).toThrow(/out has 0 elements.*detached/);
+    const view = new DataView(new ArrayBuffer(128)) as never;
+    expect(() => layer.forward(random(4, 8), { out: view })).toThrow(
+      /out must be a typed array or a Tensor, but got a DataView/,
+    );
   });
 
   it('leaves other memory alone', () => {

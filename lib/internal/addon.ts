@@ -3,7 +3,7 @@
 import { readdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { StateError } from './errors';
+import { describe, StateError } from './errors';
 
 /** Of parameters and statistics. */
 export type FloatArray = Float32Array | Float64Array;
@@ -187,10 +187,10 @@ export function useIsa(name: unknown, where: string): void {
   }
 }
 
-export function useThreads(n: unknown, where: string): void {
-  if (typeof n !== 'number' || addon.setThreads(n) !== 1) {
-    throw new RangeError(`${where}: the number of threads must be an integer from 1 to 256, but got ${String(n)}`);
-  }
+export function useThreads(n: unknown, where: string, given = n): void {
+  const needed = 'the number of threads must be an integer from 1 to 256, but got';
+  if (typeof n !== 'number') throw new TypeError(`${where}: ${needed} ${describe(n)}`);
+  if (addon.setThreads(n) !== 1) throw new RangeError(`${where}: ${needed} ${describe(given)}`);
 }
 
 // Process-wide settings, applied by whoever loads first; a Worker that comes later leaves them alone.
@@ -200,6 +200,7 @@ if (addon.configured(0) === 0) {
   useThreads(
     SIMDNORM_NUM_THREADS ? Number(SIMDNORM_NUM_THREADS) : Math.min(availableParallelism(), 256),
     'SIMDNORM_NUM_THREADS',
+    SIMDNORM_NUM_THREADS,
   );
   addon.configured(1);
 }

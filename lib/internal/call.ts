@@ -334,7 +334,7 @@ export function target(
     out.checkExtent(where, name);
     return out;
   }
-  if (!ArrayBuffer.isView(out)) {
+  if (!ArrayBuffer.isView(out) || arrayKind(out) === 'DataView') {
     throw new TypeError(`${where}: ${name} must be a typed array or a Tensor, but got ${describe(out)}`);
   }
   if (arrayKind(out) === kindOf(dtype) && lengthOf(out) === size) {
