@@ -4,7 +4,7 @@ import { allocate, type DType, type TensorData } from '../tensor';
 import { addon } from './addon';
 
 // A page fault costs about 1.9 us for 4 KiB, which is seven times what RMSNorm needs to fill it; in huge pages the same
-// new array costs twice the call instead. From this size on malloc maps every array anew and unmaps it when it is freed,
+// new array costs two to three times the call instead. From this size on malloc maps every array anew and unmaps it when it is freed,
 // so nothing that comes later is affected; below it glibc hands out touched memory again, and the advice gained nothing.
 const hugeFrom = 32 * 2 ** 20;
 
