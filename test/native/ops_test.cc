@@ -257,7 +257,8 @@ Result<S> run(size_t isa, const Problem<Value<S>>& p, Place place = Place::kApar
   back.bias = forward.bias;
   if (!done(backward(k, back))) return r;
   if (!done(all_moments(k, g, x.data(), p.variant.about, r.moments.data()))) return r;
-  if (relu && place == Place::kApart && mode() != kHostile && requests_left < 0) {  // the comparisons below would be hostile too
+  if (relu && place == Place::kApart && mode() != kHostile &&
+      requests_left < 0) {  // the comparisons below would be hostile too
     bool right = true;
     for (size_t e = 0; e < g.elements(); e++) {
       const bool shut = wide(r.y[e]) <= 0 && sizeof(S) > 2;  // a 16-bit y may be 0 by rounding
