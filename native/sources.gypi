@@ -10,7 +10,8 @@
       "native/ops/runs.cc",
       "native/ops/elements.cc",
       "native/ops/columns.cc",
-      "native/ops/local_response.cc"
+      "native/ops/local_response.cc",
+      "native/ops/images.cc"
     ],
     "bindings_sources": [
       "native/bindings/arguments.cc",

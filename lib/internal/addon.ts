@@ -40,6 +40,10 @@ export interface Addon {
   ): number;
   localResponse(block: Float64Array, x: DataArray, y: DataArray): number;
   localResponseBackward(block: Float64Array, dy: DataArray, x: DataArray, dx: DataArray): number;
+  /** Fills the tensor from the images' bytes. */
+  fromImages(block: Float64Array, tensor: DataArray, bytes: Uint8Array): number;
+  /** Fills the bytes of the images from the tensor. */
+  toImages(block: Float64Array, tensor: DataArray, bytes: Uint8Array): number;
   /** What forward does last, from its statistics; `counts` has the values behind those of each batch item. */
   updateRunning(
     block: Float64Array,
@@ -95,6 +99,24 @@ export const WindowBlock = {
   flags: 11,
   length: 12,
 } as const;
+/** Of images: their sizes, strides in bytes, the channels taken, and four numbers each from `order`, `mean` and `std` on. */
+export const ImageBlock = {
+  count: 0,
+  height: 1,
+  width: 2,
+  step: 3,
+  rowStride: 4,
+  imageStride: 5,
+  channels: 6,
+  planar: 7,
+  offsetTensor: 8,
+  offsetBytes: 9,
+  flags: 10,
+  order: 11,
+  mean: 15,
+  std: 19,
+  length: 23,
+} as const;
 export const Flag = { aboutZero: 1, zeroVarIsZero: 2, useRunning: 4, keepsInput: 8, relu: 16, bfloat16: 32 } as const;
 
 /** Names of the arguments, for messages. */
@@ -115,6 +137,8 @@ export const Names = {
   ],
   localResponse: ['parameters', 'input', 'out'],
   localResponseBackward: ['parameters', 'grad_output', 'input', 'out'],
+  fromImages: ['parameters', 'out', 'images'],
+  toImages: ['parameters', 'input', 'out'],
   moments: ['parameters', 'input', 'out'],
   updateRunning: ['parameters', 'running_mean', 'running_var', 'saved statistics', 'counts'],
   merge: ['into', 'from'],

@@ -1,7 +1,7 @@
 // The one path into the kernels, without state: tensors and a plan in, an output and what backward needs out. Layers
 // bring their own parameters, functions those of the call; nothing here knows either by name, nor torch's rules.
 
-import { asTensor, gather, Tensor, type DType, type TensorData } from '../tensor';
+import { asTensor, gather, kindOfDtype, Tensor, type DType, type TensorData } from '../tensor';
 import { OutputPool } from '../output-pool';
 import { addon, Block, check, Flag, Names, type Addon, type DataArray, type FloatArray } from './addon';
 import { arrayKind, describe, formatShape, lengthOf } from './errors';
@@ -366,8 +366,7 @@ function fromMemoryOrder(own: Tensor, t: Tensor, { reorder }: Plan): void {
   gather(back, t.data.subarray(t.offset, t.offset + t.size) as Float32Array);
 }
 
-const kindOf = (dtype: DType): string =>
-  dtype === 'float32' ? 'Float32Array' : dtype === 'float64' ? 'Float64Array' : 'Uint16Array';
+const kindOf = (dtype: DType): string => kindOfDtype[dtype].name;
 
 /** The data of a tensor, which must be of the input's dtype: native code would refuse it without its name. */
 function dataOf(t: Tensor, where: string, name: string): DataArray {

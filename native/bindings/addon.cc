@@ -11,6 +11,7 @@
 #include "native/bindings/memory.h"
 #include "native/dispatch/dispatch.h"
 #include "native/ops/backward.h"
+#include "native/ops/images.h"
 #include "native/ops/local_response.h"
 #include "native/ops/normalize.h"
 #include "native/parallel/float_environment.h"
@@ -36,6 +37,25 @@ enum Flags { kAboutZero = 1, kZeroVarIsZero = 2, kUseRunning = 4, kKeepsInput = 
 static_assert(kGeometry == 0, "Arguments::geometry reads numbers 0 to 5");
 static_assert(sizeof(Statistic) == 5 * sizeof(double), "saved statistics are five doubles each");
 static_assert(sizeof(Moments) == 5 * sizeof(double), "moments are five doubles each");
+
+// The numbers of a block of images; the same list is there. Each of kOrder, kMean and kStd is four numbers.
+enum ImageBlock {
+  kCount = 0,
+  kHeight,
+  kWidth,
+  kStep,
+  kRowStride,
+  kImageStride,
+  kTaken,
+  kPlanar,
+  kOffsetTensor,
+  kOffsetBytes,
+  kImageFlags,
+  kOrder,
+  kImageMean = kOrder + 4,
+  kImageStd = kImageMean + 4,
+  kImageBlock_ = kImageStd + 4
+};
 
 napi_value number(napi_env env, double n) {
   napi_value value = nullptr;
@@ -255,6 +275,64 @@ int update_running_as(Arguments& a) {
   return 0;
 }
 
+// What fromImages and toImages are given, of which `output` is written.
+template <class S>
+struct ImageCall {
+  Images images;
+  double mean[4], std[4];
+  S* tensor;
+  uint8_t* bytes;
+};
+template <class S>
+int read_images(Arguments& a, ImageCall<S>* call, size_t output) {
+  enum { kTensor = 1, kBytes };
+  Images& im = call->images;
+  im = {a.size(kCount),     a.size(kHeight),      a.size(kWidth),    a.size(kStep),
+        a.size(kRowStride), a.size(kImageStride), a.size(kTaken), {0, 0, 0, 0},
+        a.size(kPlanar) != 0};
+  bool right = im.step >= 1 && im.step <= 4 && im.channels >= 1 && im.channels <= im.step;
+  for (size_t c = 0; right && c < im.channels; c++) {
+    const size_t order = a.size(kOrder + c);
+    right = order < im.step;
+    im.order[c] = static_cast<uint8_t>(order);
+    call->mean[c] = a.number(kImageMean + c);
+    call->std[c] = a.number(kImageStd + c);
+  }
+  size_t row = 0, rows = 0, all = 0, bytes = 0, elements = 0;
+  right = right && Geometry::product(im.width, im.step, &row) && row <= im.row_stride &&
+          Geometry::product(im.height, im.row_stride, &rows) && Geometry::product(im.count, im.image_stride, &all) &&
+          Geometry::product(im.height, im.width, &elements) && Geometry::product(elements, im.channels, &elements) &&
+          Geometry::product(elements, im.count, &elements);
+  const bool any = elements > 0;
+  // The last row ends with its last pixel, the last image with its last row.
+  if (right && any) {
+    const size_t image = rows - im.row_stride + row;
+    right = im.count == 1 || im.image_stride >= image;
+    bytes = (im.count - 1) * im.image_stride + image;
+  }
+  if (a.ok() && !right) a.fail(Fault::kNumber, 0);
+  if (!a.ok()) return a.fault();
+  call->tensor = a.span<S>(kTensor, elements, a.size(kOffsetTensor));
+  call->bytes = a.span<uint8_t>(kBytes, bytes, a.size(kOffsetBytes));
+  a.output(output);
+  a.check_overlaps([](size_t, size_t) { return false; });
+  return a.fault();
+}
+
+// fromImages(block, tensor, bytes) fills the tensor, toImages the bytes.
+template <class S>
+int from_images_as(Arguments& a) {
+  ImageCall<S> call;
+  if (read_images(a, &call, 1) != 0) return a.fault();
+  return finish(a, from_images(dispatch::active().of(S()), call.images, call.mean, call.std, call.bytes, call.tensor));
+}
+template <class S>
+int to_images_as(Arguments& a) {
+  ImageCall<S> call;
+  if (read_images(a, &call, 2) != 0) return a.fault();
+  return finish(a, to_images(dispatch::active().of(S()), call.images, call.mean, call.std, call.tensor, call.bytes));
+}
+
 // The version of a call for the storage of its argument 1.
 using Typed = int (*)(Arguments&);
 template <Typed as_float, Typed as_double, Typed as_float16, Typed as_bfloat16>
@@ -278,6 +356,7 @@ napi_value call(napi_env env, napi_callback_info info, size_t numbers, size_t fl
   }
 #define SIMDNORM_CALL(f) SIMDNORM_CALL_WITH(f, kBlock_, kFlags)
 #define SIMDNORM_WINDOW_CALL(f) SIMDNORM_CALL_WITH(f, kWindow_, kWindowFlags)
+#define SIMDNORM_IMAGE_CALL(f) SIMDNORM_CALL_WITH(f, kImageBlock_, kImageFlags)
 
 // merge(into, from): states of five numbers each, merged one by one by Chan's formula
 napi_value merge_states(napi_env env, napi_callback_info info) {
@@ -374,6 +453,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"moments", SIMDNORM_CALL(moments_as)},
       {"localResponse", SIMDNORM_WINDOW_CALL(local_response_as)},
       {"localResponseBackward", SIMDNORM_WINDOW_CALL(local_response_backward_as)},
+      {"fromImages", SIMDNORM_IMAGE_CALL(from_images_as)},
+      {"toImages", SIMDNORM_IMAGE_CALL(to_images_as)},
       {"updateRunning", SIMDNORM_CALL(update_running_as)},
       {"merge", merge_states},
       {"isaName", isa_name},

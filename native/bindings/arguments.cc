@@ -36,6 +36,10 @@ napi_typedarray_type Arguments::type_of<double>() {
   return napi_float64_array;
 }
 template <>
+napi_typedarray_type Arguments::type_of<uint8_t>() {
+  return napi_uint8_array;
+}
+template <>
 napi_typedarray_type Arguments::type_of<Float16>() {
   return napi_uint16_array;
 }
@@ -121,6 +125,7 @@ bool Arguments::check_overlaps(bool (*same)(size_t output, size_t other)) {
 }
 
 template size_t Arguments::length<double>(size_t);
+template uint8_t* Arguments::span<uint8_t>(size_t, size_t, size_t);
 #define SIMDNORM_INSTANTIATE(T)                           \
   template T* Arguments::span<T>(size_t, size_t, size_t); \
   template T* Arguments::optional<T>(size_t, size_t);

@@ -7,6 +7,7 @@
 #include "native/kernels/rows-inl.h"
 #include "native/kernels/power-inl.h"
 #include "native/kernels/local_response-inl.h"
+#include "native/kernels/images-inl.h"
 
 namespace simdnorm {
 namespace SIMDNORM_ISA {
@@ -18,7 +19,7 @@ constexpr Kernels<S> kKernels = {
     apply_by_row<S>,   normalize_rows<S>,  gate_runs<S>,     gate_elements<S>, gate_by_row<S>,    grad_sums<S>,
     grad_elements<S>,  drain<Value<S>>,    backward_rows<S>, grad_sums_row<S>, grad_columns<S>,   slope_runs<S>,
     slope_elements<S>, slope_columns<S>,   slope_by_row<S>,  squares<S>,       respond<S>,        respond_back<S>,
-    respond_slope<S>,  window_sums,
+    respond_slope<S>,  from_pixels<S>,     to_pixels<S>,     window_sums,
 };
 
 }  // namespace

@@ -17,7 +17,10 @@
 //   at_most(a, b)                   bit i is set where a[i] <= b[i] (never for NaN)
 // and, for Reg<float>,
 //   load(p) store(p, v)             from and to Float16 and BFloat16, all NaNs being one
+//   of_bytes(b, i)                  register i of sixteen bytes, as numbers
+//   to_bytes(v)                     kRegs registers of 0 to 255, rounded to nearest, to even
 //   sums(v)                         lane i is the sum of v[i], of kLanes registers, by the tree above
+// and Bytes, sixteen of them, with load(p) store(p) | and pick(from): byte i is byte from[i], or 0 from 0x80 on
 // and, for Reg<double>,
 //   sum(v)                          the tree above, inside one register
 //   widen_low(f) widen_high(f)      the two halves of a Reg<float>
@@ -149,6 +152,20 @@ struct Vec {
     return a;
   }
 };
+
+inline Vec<float> of_bytes(Bytes b) {
+  Vec<float> v;
+  for (size_t i = 0; i < Vec<float>::kRegs; i++) v.r[i] = Reg<float>::of_bytes(b, i);
+  return v;
+}
+// Rounded to nearest, to even; within 0 to 255, and 0 for NaN.
+template <class T>
+inline Vec<T> at_least(Vec<T> v, Vec<T> limit);
+inline Bytes to_bytes(Vec<float> v) {
+  v = at_least(Vec<float>(), v);                                       // 0 where not 0 < v
+  v = Vec<float>() - at_least(Vec<float>(-255), Vec<float>() - v);  // 255 where v is more
+  return Reg<float>::to_bytes(v.r);
+}
 
 inline Vec<double> widen(Vec<float> v) {
   Vec<double> w;

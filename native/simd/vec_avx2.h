@@ -59,6 +59,16 @@ struct Reg<float> {
     const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
   }
+  static Type of_bytes(Bytes b, size_t i) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(i == 0 ? b.r : _mm_srli_si128(b.r, 8)));
+  }
+  static Bytes to_bytes(const Type* v) {
+    const auto eight = [](Type f) {
+      const __m256i i = _mm256_cvtps_epi32(f);
+      return _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+    };
+    return {_mm_packus_epi16(eight(v[0]), eight(v[1]))};
+  }
   static void store(BFloat16* p, Type v) {
     const __m256i bits = _mm256_castps_si256(v), upper = _mm256_srli_epi32(bits, 16);
     const __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));

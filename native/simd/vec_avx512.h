@@ -59,6 +59,8 @@ struct Reg<float> {
     const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
     return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
   }
+  static Type of_bytes(Bytes b, size_t) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(b.r)); }
+  static Bytes to_bytes(const Type* v) { return {_mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v[0]))}; }
   static void store(BFloat16* p, Type v) {
     const __m512i bits = _mm512_castps_si512(v), upper = _mm512_srli_epi32(bits, 16);
     const __m512i odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));

@@ -12,6 +12,15 @@ namespace simdnorm {
 namespace SIMDNORM_ISA {
 namespace {
 
+// Sixteen bytes.
+struct Bytes {
+  uint8x16_t r;
+  static Bytes load(const uint8_t* p) { return {vld1q_u8(p)}; }
+  void store(uint8_t* p) const { vst1q_u8(p, r); }
+  Bytes pick(Bytes from) const { return {vqtbl1q_u8(r, from.r)}; }
+  friend Bytes operator|(Bytes a, Bytes b) { return {vorrq_u8(a.r, b.r)}; }
+};
+
 template <class T>
 struct Reg;
 
@@ -58,6 +67,16 @@ struct Reg<float> {
   static Type load(const Float16* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits))); }
   static void store(Float16* p, Type v) { vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
   static Type load(const BFloat16* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16)); }
+  static Type of_bytes(Bytes b, size_t i) {
+    const uint16x8_t eight = vmovl_u8(i < 2 ? vget_low_u8(b.r) : vget_high_u8(b.r));
+    return vcvtq_f32_u32(vmovl_u16(i % 2 == 0 ? vget_low_u16(eight) : vget_high_u16(eight)));
+  }
+  static Bytes to_bytes(const Type* v) {
+    const auto eight = [](Type a, Type b) {
+      return vmovn_u16(vcombine_u16(vmovn_u32(vcvtnq_u32_f32(a)), vmovn_u32(vcvtnq_u32_f32(b))));
+    };
+    return {vcombine_u8(eight(v[0], v[1]), eight(v[2], v[3]))};
+  }
   static void store(BFloat16* p, Type v) {
     const uint32x4_t bits = vreinterpretq_u32_f32(v), upper = vshrq_n_u32(bits, 16);
     const uint32x4_t odd = vandq_u32(upper, vdupq_n_u32(1));

@@ -12,6 +12,26 @@ namespace simdnorm {
 namespace SIMDNORM_ISA {
 namespace {
 
+// Sixteen bytes.
+struct Bytes {
+  uint8_t r[16];
+  static Bytes load(const uint8_t* p) {
+    Bytes b;
+    __builtin_memcpy(b.r, p, sizeof b.r);
+    return b;
+  }
+  void store(uint8_t* p) const { __builtin_memcpy(p, r, sizeof r); }
+  Bytes pick(Bytes from) const {
+    Bytes b;
+    for (size_t i = 0; i < 16; i++) b.r[i] = from.r[i] < 16 ? r[from.r[i]] : 0;
+    return b;
+  }
+  friend Bytes operator|(Bytes a, Bytes b) {
+    for (size_t i = 0; i < 16; i++) a.r[i] |= b.r[i];
+    return a;
+  }
+};
+
 template <class T, size_t N>
 struct Generic {
   typedef T Type __attribute__((vector_size(16)));
@@ -57,6 +77,17 @@ template <>
 struct Reg<float> : Generic<float, 4> {
   using Generic::load;
   using Generic::store;
+  static Type of_bytes(Bytes b, size_t i) {
+    Type v;
+    for (size_t k = 0; k < kLanes; k++) v[k] = b.r[i * kLanes + k];
+    return v;
+  }
+  static Bytes to_bytes(const Type* v) {
+    Bytes b;
+    // Beside 2^23 a float has no room for a fraction.
+    for (size_t i = 0; i < 16; i++) b.r[i] = static_cast<uint8_t>((v[i / kLanes][i % kLanes] + 0x1p23f) - 0x1p23f);
+    return b;
+  }
   static Type sums(const Type* v) {
     const auto pairs = [](Type a, Type b) { return Type{a[0], a[1], b[0], b[1]} + Type{a[2], a[3], b[2], b[3]}; };
     const Type a = pairs(v[0], v[1]), b = pairs(v[2], v[3]);

@@ -29,6 +29,15 @@ inline void stream_bytes(void* to, const void* from, size_t n) {
   }
 }
 
+// Sixteen bytes.
+struct Bytes {
+  __m128i r;
+  static Bytes load(const uint8_t* p) { return {_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))}; }
+  void store(uint8_t* p) const { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), r); }
+  Bytes pick(Bytes from) const { return {_mm_shuffle_epi8(r, from.r)}; }
+  friend Bytes operator|(Bytes a, Bytes b) { return {_mm_or_si128(a.r, b.r)}; }
+};
+
 inline void end_of_streams() { _mm_sfence(); }
 
 }  // namespace

@@ -1,0 +1,13 @@
+// The public names of simdnorm/preprocessing, nothing else.
+
+export {
+  imagesToTensor,
+  presets,
+  tensorToImages,
+  type ImageLike,
+  type ImageOptions,
+  type ImageSource,
+  type RawImage,
+  type SharpImage,
+  type TensorToImagesOptions,
+} from './images';
