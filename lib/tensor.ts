@@ -9,9 +9,10 @@ import { channelsLastSteps, Layout, product as elementsOf, rowMajor } from './in
 
 export { elementsOf };
 
-export type DType = 'float32' | 'float64' | 'float16' | 'bfloat16' | 'int64' | 'int32' | 'uint8';
+export type DType = 'float32' | 'float64' | 'float16' | 'bfloat16' | 'int64' | 'int32' | 'int16' | 'int8' | 'uint8';
 /** What a tensor keeps its elements in; float16 and bfloat16 are raw bits in a Uint16Array. */
-export type TensorData = Float32Array | Float64Array | Uint16Array | BigInt64Array | Int32Array | Uint8Array;
+export type TensorData =
+  Float32Array | Float64Array | Uint16Array | BigInt64Array | Int32Array | Int16Array | Int8Array | Uint8Array;
 /** Float16Array where the compiler's library has one. */
 type HalfArray = typeof globalThis extends { Float16Array: { prototype: infer A } } ? A : never;
 
@@ -37,6 +38,8 @@ const dtypeOfKind: Record<string, DType> = {
   Float16Array: 'float16',
   BigInt64Array: 'int64',
   Int32Array: 'int32',
+  Int16Array: 'int16',
+  Int8Array: 'int8',
   Uint8Array: 'uint8',
 };
 /** @internal */
@@ -47,6 +50,8 @@ export const kindOfDtype = {
   bfloat16: Uint16Array,
   int64: BigInt64Array,
   int32: Int32Array,
+  int16: Int16Array,
+  int8: Int8Array,
   uint8: Uint8Array,
 } as const;
 
@@ -77,8 +82,8 @@ function dtypeOf(data: unknown, named: unknown, where: string): DType {
   const dtype = dtypeOfKind[kind];
   if (!dtype) {
     throw new TypeError(
-      `${where}: data must be a Float32Array, Float64Array, Float16Array, Uint16Array, BigInt64Array, Int32Array or ` +
-        `Uint8Array, but got ${describe(data)}`,
+      `${where}: data must be a Float32Array, Float64Array, Float16Array, Uint16Array, BigInt64Array, Int32Array, ` +
+        `Int16Array, Int8Array or Uint8Array, but got ${describe(data)}`,
     );
   }
   if (named !== undefined && named !== dtype) {
@@ -443,6 +448,8 @@ function reader(dtype: DType): (stored: number | bigint) => number | bigint {
 const integerRange: Partial<Record<DType, readonly [bigint, bigint]>> = {
   int64: [-(2n ** 63n), 2n ** 63n - 1n],
   int32: [-(2n ** 31n), 2n ** 31n - 1n],
+  int16: [-(2n ** 15n), 2n ** 15n - 1n],
+  int8: [-128n, 127n],
   uint8: [0n, 255n],
 };
 

@@ -11,7 +11,8 @@
       "native/ops/elements.cc",
       "native/ops/columns.cc",
       "native/ops/local_response.cc",
-      "native/ops/images.cc"
+      "native/ops/images.cc",
+      "native/ops/tally.cc"
     ],
     "bindings_sources": [
       "native/bindings/arguments.cc",

@@ -10,6 +10,9 @@ export type FloatArray = Float32Array | Float64Array;
 /** Of data: 16-bit floats come as their bits, and Flag.bfloat16 tells which they are. */
 export type DataArray = FloatArray | Uint16Array;
 
+/** Of data that statistics are taken of. */
+export type TallyArray = DataArray | Uint8Array | Int8Array | Int16Array | Int32Array;
+
 /** Every function returns 0, or a fault that `check` turns into an error. */
 export interface Addon {
   forward(
@@ -54,8 +57,11 @@ export interface Addon {
   ): number;
   /** (count, mean, meanLow, m2, m2Low) of every statistic. */
   moments(block: Float64Array, x: DataArray, out: Float64Array): number;
-  /** Merges the states of `from` into those of `into`. */
+  /** Adds data to states of nine numbers each: see Tally in native/ops/tally.h. */
+  tally(block: Float64Array, x: TallyArray, weights: Float64Array | null, state: Float64Array): number;
+  /** Merges the states of `from` into those of `into`: of five numbers each, and of nine. */
   merge(into: Float64Array, from: Float64Array): number;
+  mergeTallies(into: Float64Array, from: Float64Array): number;
   isaName(i: number): string | undefined;
   isaSupported(i: number): number;
   isaActive(): number;
@@ -117,6 +123,17 @@ export const ImageBlock = {
   std: 19,
   length: 23,
 } as const;
+/** Of data [outer][channels][inner]; `stride` elements from one outer to the next. */
+export const TallyBlock = {
+  outer: 0,
+  channels: 1,
+  inner: 2,
+  stride: 3,
+  offset: 4,
+  flags: 5,
+  given: 6,
+  length: 7,
+} as const;
 export const Flag = { aboutZero: 1, zeroVarIsZero: 2, useRunning: 4, keepsInput: 8, relu: 16, bfloat16: 32 } as const;
 
 /** Names of the arguments, for messages. */
@@ -141,6 +158,7 @@ export const Names = {
   toImages: ['parameters', 'input', 'out'],
   moments: ['parameters', 'input', 'out'],
   updateRunning: ['parameters', 'running_mean', 'running_var', 'saved statistics', 'counts'],
+  tally: ['parameters', 'batch', 'weights', 'state'],
   merge: ['into', 'from'],
 } as const;
 

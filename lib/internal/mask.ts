@@ -104,7 +104,7 @@ function fromNested(mask: NestedMask[], where: string): Valid {
 }
 
 /** An array without a shape has `usual`. */
-function fromMask(mask: unknown, usual: readonly number[], where: string): Valid {
+export function fromMask(mask: unknown, usual: readonly number[], where: string): Valid {
   if (Array.isArray(mask)) return fromNested(mask as NestedMask[], where);
   if (ArrayBuffer.isView(mask) && lengthOf(mask) !== elementsOf(usual)) {
     throw new RangeError(

@@ -31,6 +31,8 @@ export const nameOfDtype: Readonly<Record<DType, string>> = {
   bfloat16: 'BF16',
   int64: 'I64',
   int32: 'I32',
+  int16: 'I16',
+  int8: 'I8',
   uint8: 'U8',
 };
 const dtypeOfName = new Map(Object.entries(nameOfDtype).map(([dtype, name]) => [name, dtype as DType]));
@@ -42,6 +44,8 @@ export const bytesOfDtype: Readonly<Record<DType, number>> = {
   bfloat16: 2,
   int64: 8,
   int32: 4,
+  int16: 2,
+  int8: 1,
   uint8: 1,
 };
 

@@ -64,7 +64,7 @@ function prepare(entry: Entry, where: string): { tensor: Tensor; bytes: Uint8Arr
  * The tensors of a safetensors file in memory. They are copies: the bytes may be used again.
  *
  * Held to: a header of at most 100 MB that begins with `{`, is UTF-8, and is JSON without duplicate keys; no fields but
- * dtype, shape and data_offsets; dtypes F64, F32, F16, BF16, I64, I32 and U8; at most 64 dimensions; data that the
+ * dtype, shape and data_offsets; dtypes F64, F32, F16, BF16, I64, I32, I16, I8 and U8; at most 64 dimensions; data that the
  * tensors fill without a gap, an overlap or a byte left over; metadata of strings. Names are only names: `__proto__` is
  * one.
  *

@@ -11,3 +11,10 @@ export {
   type SharpImage,
   type TensorToImagesOptions,
 } from './images';
+export {
+  RunningMoments,
+  type RunningMomentsJSON,
+  type RunningMomentsOptions,
+  type VarianceOptions,
+} from './running-moments';
+export type { BatchOptions } from './samples';

@@ -14,6 +14,7 @@
 #include "native/ops/images.h"
 #include "native/ops/local_response.h"
 #include "native/ops/normalize.h"
+#include "native/ops/tally.h"
 #include "native/parallel/float_environment.h"
 
 namespace simdnorm {
@@ -333,6 +334,65 @@ int to_images_as(Arguments& a) {
   return finish(a, to_images(dispatch::active().of(S()), call.images, call.mean, call.std, call.tensor, call.bytes));
 }
 
+// The numbers of a tally's block; the same list is there.
+enum TallyBlock {
+  kPositions = 0,
+  kFeatures,
+  kBetween,  // two features
+  kStride,
+  kAt,
+  kTallyFlags,  // kBFloat16
+  kTallyGiven,
+  kTallyBlock_
+};
+static_assert(sizeof(Tally) == 9 * sizeof(double), "a state is nine doubles for each feature");
+
+// tally(block, x, weights, state)
+template <class S>
+int tally_as(Arguments& a) {
+  enum { kX = 1, kWeights, kState };
+  const Samples s = {a.size(kPositions), a.size(kFeatures), a.size(kBetween), a.size(kStride)};
+  const size_t offset = a.size(kAt);
+  a.give(a.size(kTallyGiven));
+  size_t item = 0, before = 0, positions = 0, state = 0;
+  const bool right = Geometry::product(s.channels, s.inner, &item) && item <= s.stride &&
+                     Geometry::product(s.outer, s.stride, &before) && Geometry::product(s.outer, s.inner, &positions) &&
+                     Geometry::product(s.channels, 9, &state);
+  if (a.ok() && !right) a.fail(Fault::kNumber, 0);
+  if (!a.ok()) return a.fault();
+  // The last item ends with the last feature that is read.
+  const S* x = a.span<S>(kX, before > 0 ? before - s.stride + item : 0, offset);
+  const double* weights = a.optional<double>(kWeights, positions);
+  Tally* into = reinterpret_cast<Tally*>(a.span<double>(kState, state));
+  a.output(kState);
+  if (!a.check_overlaps([](size_t, size_t) { return false; })) return a.fault();
+  return finish(a, tally(dispatch::active().tally_of(S()), s, x, weights, into));
+}
+
+// tally of data that may be integers.
+napi_value call_tally(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  if (!a.ok() || !a.block(kTallyBlock_)) return number(env, a.fault());
+  switch (a.element_type(1)) {
+    case napi_float32_array:
+      return number(env, tally_as<float>(a));
+    case napi_float64_array:
+      return number(env, tally_as<double>(a));
+    case napi_uint16_array:
+      return number(env, a.size(kTallyFlags) & kBFloat16 ? tally_as<BFloat16>(a) : tally_as<Float16>(a));
+    case napi_uint8_array:
+      return number(env, tally_as<uint8_t>(a));
+    case napi_int8_array:
+      return number(env, tally_as<int8_t>(a));
+    case napi_int16_array:
+      return number(env, tally_as<int16_t>(a));
+    case napi_int32_array:
+      return number(env, tally_as<int32_t>(a));
+    default:
+      return number(env, a.fail(Fault::kDtype, 1));
+  }
+}
+
 // The version of a call for the storage of its argument 1.
 using Typed = int (*)(Arguments&);
 template <Typed as_float, Typed as_double, Typed as_float16, Typed as_bfloat16>
@@ -358,7 +418,8 @@ napi_value call(napi_env env, napi_callback_info info, size_t numbers, size_t fl
 #define SIMDNORM_WINDOW_CALL(f) SIMDNORM_CALL_WITH(f, kWindow_, kWindowFlags)
 #define SIMDNORM_IMAGE_CALL(f) SIMDNORM_CALL_WITH(f, kImageBlock_, kImageFlags)
 
-// merge(into, from): states of five numbers each, merged one by one by Chan's formula
+// merge(into, from), mergeTallies(into, from): states of so many numbers each, merged one by one by Chan's formula
+template <class State>
 napi_value merge_states(napi_env env, napi_callback_info info) {
   enum { kInto = 0, kFrom };
   Arguments a(env, info);
@@ -367,13 +428,14 @@ napi_value merge_states(napi_env env, napi_callback_info info) {
   const size_t length = a.ok() ? a.length<double>(kInto) : 0;
   into = a.span<double>(kInto, length);
   from = a.span<double>(kFrom, length);
-  if (a.ok() && (length % 5 != 0 || a.length<double>(kFrom) != length)) a.fail(Fault::kLength, kFrom);
+  constexpr size_t kEach = sizeof(State) / sizeof(double);
+  if (a.ok() && (length % kEach != 0 || a.length<double>(kFrom) != length)) a.fail(Fault::kLength, kFrom);
   a.output(kInto);
   // A state merged with itself is well defined: merge() copies before it writes.
   if (!a.check_overlaps([](size_t, size_t) { return true; })) return number(env, a.fault());
   const FloatEnvironment environment;
-  for (size_t i = 0; i < length; i += 5) {
-    merge(*reinterpret_cast<Moments*>(into + i), *reinterpret_cast<const Moments*>(from + i));
+  for (size_t i = 0; i < length; i += kEach) {
+    merge(*reinterpret_cast<State*>(into + i), *reinterpret_cast<const State*>(from + i));
   }
   return number(env, 0);
 }
@@ -456,7 +518,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"fromImages", SIMDNORM_IMAGE_CALL(from_images_as)},
       {"toImages", SIMDNORM_IMAGE_CALL(to_images_as)},
       {"updateRunning", SIMDNORM_CALL(update_running_as)},
-      {"merge", merge_states},
+      {"tally", call_tally},
+      {"merge", merge_states<Moments>},
+      {"mergeTallies", merge_states<Tally>},
       {"isaName", isa_name},
       {"isaSupported", isa_supported},
       {"isaActive", isa_active},

@@ -20,7 +20,7 @@ const Arguments::View& Arguments::view(size_t argument) {
   if (asked_ >> argument & 1) return v;
   asked_ |= size_t(1) << argument;
   // A type that no call accepts: Node without Float16Array support leaves that of one unset, without an error.
-  v.type = napi_int8_array;
+  v.type = napi_biguint64_array;
   v.length = 0;
   v.is_array =
       napi_get_typedarray_info(env_, values_[argument], &v.type, &v.length, &v.data, nullptr, nullptr) == napi_ok;
@@ -38,6 +38,18 @@ napi_typedarray_type Arguments::type_of<double>() {
 template <>
 napi_typedarray_type Arguments::type_of<uint8_t>() {
   return napi_uint8_array;
+}
+template <>
+napi_typedarray_type Arguments::type_of<int8_t>() {
+  return napi_int8_array;
+}
+template <>
+napi_typedarray_type Arguments::type_of<int16_t>() {
+  return napi_int16_array;
+}
+template <>
+napi_typedarray_type Arguments::type_of<int32_t>() {
+  return napi_int32_array;
 }
 template <>
 napi_typedarray_type Arguments::type_of<Float16>() {
@@ -126,6 +138,9 @@ bool Arguments::check_overlaps(bool (*same)(size_t output, size_t other)) {
 
 template size_t Arguments::length<double>(size_t);
 template uint8_t* Arguments::span<uint8_t>(size_t, size_t, size_t);
+template int8_t* Arguments::span<int8_t>(size_t, size_t, size_t);
+template int16_t* Arguments::span<int16_t>(size_t, size_t, size_t);
+template int32_t* Arguments::span<int32_t>(size_t, size_t, size_t);
 #define SIMDNORM_INSTANTIATE(T)                           \
   template T* Arguments::span<T>(size_t, size_t, size_t); \
   template T* Arguments::optional<T>(size_t, size_t);

@@ -28,6 +28,23 @@ template <>
 struct Storage<BFloat16> {
   using Value = float;
 };
+// Integers are read only; up to 24 bits a float holds them.
+template <>
+struct Storage<uint8_t> {
+  using Value = float;
+};
+template <>
+struct Storage<int8_t> {
+  using Value = float;
+};
+template <>
+struct Storage<int16_t> {
+  using Value = float;
+};
+template <>
+struct Storage<int32_t> {
+  using Value = double;
+};
 // The type that elements stored as S are computed with.
 template <class S>
 using Value = typename Storage<S>::Value;
@@ -47,6 +64,10 @@ inline float float_of(uint32_t bits) {
 
 inline float value_of(float v) { return v; }
 inline double value_of(double v) { return v; }
+inline float value_of(uint8_t v) { return v; }
+inline float value_of(int8_t v) { return v; }
+inline float value_of(int16_t v) { return v; }
+inline double value_of(int32_t v) { return v; }
 inline float value_of(BFloat16 v) { return float_of(static_cast<uint32_t>(v.bits) << 16); }
 inline float value_of(Float16 v) {
   const uint32_t sign = static_cast<uint32_t>(v.bits & 0x8000) << 16;

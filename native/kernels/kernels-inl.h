@@ -8,6 +8,7 @@
 #include "native/kernels/power-inl.h"
 #include "native/kernels/local_response-inl.h"
 #include "native/kernels/images-inl.h"
+#include "native/kernels/tally-inl.h"
 
 namespace simdnorm {
 namespace SIMDNORM_ISA {
@@ -21,6 +22,8 @@ constexpr Kernels<S> kKernels = {
     slope_elements<S>, slope_columns<S>,   slope_by_row<S>,  squares<S>,       respond<S>,        respond_back<S>,
     respond_slope<S>,  from_pixels<S>,     to_pixels<S>,     window_sums,
 };
+template <class S>
+constexpr Tallies<S> kTallies = {tally_columns<S>, tally_run<S>};
 
 }  // namespace
 }  // namespace SIMDNORM_ISA
@@ -33,6 +36,8 @@ constexpr Kernels<S> kKernels = {
 extern const KernelTable SIMDNORM_JOIN(k_, SIMDNORM_ISA);
 constexpr KernelTable SIMDNORM_JOIN(k_, SIMDNORM_ISA) = {
     SIMDNORM_QUOTE(SIMDNORM_ISA), SIMDNORM_ISA::kKernels<float>, SIMDNORM_ISA::kKernels<double>,
-    SIMDNORM_ISA::kKernels<Float16>, SIMDNORM_ISA::kKernels<BFloat16>};
+    SIMDNORM_ISA::kKernels<Float16>, SIMDNORM_ISA::kKernels<BFloat16>,
+    SIMDNORM_ISA::kTallies<float>, SIMDNORM_ISA::kTallies<double>, SIMDNORM_ISA::kTallies<Float16>, SIMDNORM_ISA::kTallies<BFloat16>,
+    SIMDNORM_ISA::kTallies<uint8_t>, SIMDNORM_ISA::kTallies<int8_t>, SIMDNORM_ISA::kTallies<int16_t>, SIMDNORM_ISA::kTallies<int32_t>};
 
 }  // namespace simdnorm

@@ -68,6 +68,14 @@ struct Finish {
 // gone through; or over an input that came from beyond them, whose lines are there.
 enum class Stores { kCached, kStreamed, kInPlace };
 
+// What data come to, counted from `center`: the sums of x - center and of its square, each as high + low; the least and
+// the greatest x.
+template <class V>
+struct Deviations {
+  V center, sum, sum_low, squares, squares_low, min, max;
+};
+constexpr size_t kTallyColumns = 256;  // columns that are read side by side
+
 // What a window's sum becomes: s = k + scale * sum, and the divisor s^beta.
 struct Response {
   double k, scale, beta;
@@ -192,17 +200,44 @@ struct Kernels {
                       size_t after);
 };
 
+// Of data stored as S, integers too; all arithmetic is double. Where there is a NaN or an infinity, `sum` is NaN or
+// infinite, and min and max are nothing to go by.
+template <class S>
+struct Tallies {
+  // Down each column.
+  void (*columns)(const S* x, Rows rows, Deviations<double*> out);
+  // Of `pieces` stretches of n elements together.
+  Deviations<double> (*run)(const S* x, size_t stride, size_t pieces, size_t n, size_t ahead);
+};
+
 struct KernelTable {
   const char* name;
   Kernels<float> f32;
   Kernels<double> f64;
   Kernels<Float16> f16;
   Kernels<BFloat16> bf16;
+  Tallies<float> tally_f32;
+  Tallies<double> tally_f64;
+  Tallies<Float16> tally_f16;
+  Tallies<BFloat16> tally_bf16;
+  Tallies<uint8_t> tally_u8;
+  Tallies<int8_t> tally_i8;
+  Tallies<int16_t> tally_i16;
+  Tallies<int32_t> tally_i32;
 
   const Kernels<float>& of(float) const { return f32; }
   const Kernels<double>& of(double) const { return f64; }
   const Kernels<Float16>& of(Float16) const { return f16; }
   const Kernels<BFloat16>& of(BFloat16) const { return bf16; }
+
+  const Tallies<float>& tally_of(float) const { return tally_f32; }
+  const Tallies<double>& tally_of(double) const { return tally_f64; }
+  const Tallies<Float16>& tally_of(Float16) const { return tally_f16; }
+  const Tallies<BFloat16>& tally_of(BFloat16) const { return tally_bf16; }
+  const Tallies<uint8_t>& tally_of(uint8_t) const { return tally_u8; }
+  const Tallies<int8_t>& tally_of(int8_t) const { return tally_i8; }
+  const Tallies<int16_t>& tally_of(int16_t) const { return tally_i16; }
+  const Tallies<int32_t>& tally_of(int32_t) const { return tally_i32; }
 };
 
 }  // namespace simdnorm

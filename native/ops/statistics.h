@@ -34,7 +34,8 @@ inline Blocks row_blocks(const Geometry& g, size_t bytes) { return Blocks(g.oute
 // (docs/performance.md), and about sixteen units at least in a tall matrix, for the threads.
 class ColumnBlocks {
  public:
-  explicit ColumnBlocks(size_t rows) : rows_(rows), length_(at_most(1024, at_least(256, ceil_div(rows, 16)))) {}
+  explicit ColumnBlocks(size_t rows, size_t least = 256, size_t most = 1024)
+      : rows_(rows), length_(at_most(most, at_least(least, ceil_div(rows, 16)))) {}
   size_t units() const { return ceil_div(rows_, length_); }
   size_t first(size_t unit) const { return unit * length_; }
   size_t rows(size_t unit, size_t units = 1) const { return at_most(units * length_, rows_ - first(unit)); }

@@ -218,6 +218,17 @@ inline Vec<T> at_least(Vec<T> v, Vec<T> limit) {
   for (size_t i = 0; i < Vec<T>::kRegs; i++) v.r[i] = Reg<T>::at_least(v.r[i], limit.r[i]);
   return v;
 }
+// Lane by lane a < b ? a : b, and a > b ? a : b.
+template <class T>
+inline Vec<T> lesser(Vec<T> a, Vec<T> b) {
+  for (size_t i = 0; i < Vec<T>::kRegs; i++) a.r[i] = a.r[i] < b.r[i] ? a.r[i] : b.r[i];
+  return a;
+}
+template <class T>
+inline Vec<T> greater(Vec<T> a, Vec<T> b) {
+  for (size_t i = 0; i < Vec<T>::kRegs; i++) a.r[i] = a.r[i] > b.r[i] ? a.r[i] : b.r[i];
+  return a;
+}
 template <class T>
 inline Vec<T> keep_open(Vec<T> v, Vec<T> gate) {
   for (size_t i = 0; i < Vec<T>::kRegs; i++) v.r[i] = Reg<T>::keep_open(v.r[i], gate.r[i]);
