@@ -134,7 +134,16 @@ export const TallyBlock = {
   given: 6,
   length: 7,
 } as const;
-export const Flag = { aboutZero: 1, zeroVarIsZero: 2, useRunning: 4, keepsInput: 8, relu: 16, bfloat16: 32 } as const;
+export const Flag = {
+  aboutZero: 1,
+  zeroVarIsZero: 2,
+  useRunning: 4,
+  keepsInput: 8,
+  relu: 16,
+  bfloat16: 32,
+  /** y by the statistics that stand in `saved`. */
+  useSaved: 64,
+} as const;
 
 /** Names of the arguments, for messages. */
 export const Names = {

@@ -18,3 +18,7 @@ export {
   type VarianceOptions,
 } from './running-moments';
 export type { BatchOptions } from './samples';
+export type { FitOptions, TransformOptions } from './scaler';
+export { StandardScaler, type StandardScalerOptions } from './standard-scaler';
+export { MinMaxScaler, type MinMaxScalerOptions } from './min-max-scaler';
+export { Normalize } from './normalize';

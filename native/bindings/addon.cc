@@ -34,7 +34,7 @@ enum Block {
   kBlock_ = 14
 };
 // kFlags is a sum of these.
-enum Flags { kAboutZero = 1, kZeroVarIsZero = 2, kUseRunning = 4, kKeepsInput = 8, kRelu = 16, kBFloat16 = 32 };
+enum Flags { kAboutZero = 1, kZeroVarIsZero = 2, kUseRunning = 4, kKeepsInput = 8, kRelu = 16, kBFloat16 = 32, kUseSaved = 64 };
 static_assert(kGeometry == 0, "Arguments::geometry reads numbers 0 to 5");
 static_assert(sizeof(Statistic) == 5 * sizeof(double), "saved statistics are five doubles each");
 static_assert(sizeof(Moments) == 5 * sizeof(double), "moments are five doubles each");
@@ -79,7 +79,7 @@ int read_forward(Arguments& a, Normalize<S>* read) {
   if (!a.ok()) return a.fault();
   op.g = g;
   op.rule = {a.number(kEps), flags & kAboutZero ? About::kZero : About::kMean, (flags & kZeroVarIsZero) != 0};
-  op.use_running = (flags & kUseRunning) != 0;
+  op.use_running = (flags & (kUseRunning | kUseSaved)) != 0;
   op.momentum = a.number(kMomentum);
   op.x = a.span<S>(kX, g.elements(), x_offset);
   op.y = a.span<S>(kY, g.elements(), y_offset);
@@ -89,7 +89,10 @@ int read_forward(Arguments& a, Normalize<S>* read) {
   op.running_mean = a.optional<T>(kMean, g.groups);
   op.running_var = a.optional<T>(kVar, g.groups);
   op.finish = {a.given(kAdd) ? a.span<S>(kAdd, g.elements(), add_offset) : nullptr, (flags & kRelu) != 0};
-  if (a.ok() && op.use_running && g.groups > 0 && !(op.running_mean && op.running_var)) {
+  if (flags & kUseSaved) {
+    op.running_mean = op.running_var = nullptr;
+    if (a.ok() && g.statistics() > 0 && !op.saved) a.fail(Fault::kType, kSaved);
+  } else if (a.ok() && op.use_running && g.groups > 0 && !(op.running_mean && op.running_var)) {
     a.fail(Fault::kType, op.running_mean ? kVar : kMean);
   }
   a.output(kY);

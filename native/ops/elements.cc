@@ -90,8 +90,7 @@ class ElementsForward : ForwardBase<S> {
     });
   }
   Statistic statistic(size_t index, const parallel::Team& team, Moments* units) const {
-    const size_t group = index % g_.groups;
-    if (op_.use_running) return statistic_of_running(op_.running_mean[group], op_.running_var[group], op_.rule);
+    if (op_.use_running) return this->running(index);
     const S* x = op_.x + g_.begin(index);
     const Moments m = reduce_rows(k_, x, blocks_, op_.rule.about, team, units);
     return statistic_of(m, op_.rule, x, g_.stride(), g_.outer, g_.inner);

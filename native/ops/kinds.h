@@ -99,10 +99,13 @@ class ForwardBase {
   void put_in_double(size_t i, const Statistic& s, size_t channel) const {
     put(i, y_in_double(op_.x[i], s, weight(channel), bias(channel), finish_at(i).add));
   }
+  // Of use_running.
+  Statistic running(size_t s) const {
+    if (!op_.running_mean) return op_.saved[s];
+    return statistic_of_running(op_.running_mean[s % g_.groups], op_.running_var[s % g_.groups], op_.rule);
+  }
   void use_running(Statistic* stats) const {
-    for (size_t s = 0; s < g_.statistics(); s++) {
-      stats[s] = statistic_of_running(op_.running_mean[s % g_.groups], op_.running_var[s % g_.groups], op_.rule);
-    }
+    for (size_t s = 0; s < g_.statistics(); s++) stats[s] = running(s);
   }
 
   const Kernels<S>& k_;

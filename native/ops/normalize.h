@@ -18,7 +18,8 @@ struct Normalize {
   Finish<S> finish;
   Statistic* saved;  // one per (batch, group), or null
 
-  // With `use_running`, y comes from running_mean and running_var (then batch is 1). Otherwise, where they are given,
+  // With `use_running`, y comes from running_mean and running_var (then batch is 1), or where there are none from what
+  // stands in `saved`. Otherwise, where they are given,
   // they take in the batch with this momentum, after y is written.
   bool use_running;
   double momentum;
