@@ -17,7 +17,7 @@ export {
   type RunningMomentsOptions,
   type VarianceOptions,
 } from './running-moments';
-export type { BatchOptions } from './samples';
+export type { Batch, BatchOptions } from './samples';
 export type { FitOptions, TransformOptions } from './scaler';
 export { StandardScaler, type StandardScalerOptions } from './standard-scaler';
 export { MinMaxScaler, type MinMaxScalerOptions } from './min-max-scaler';

@@ -1,8 +1,8 @@
 import { addon, check, Names, type TallyArray } from '../internal/addon';
 import { checkBoolean, checkOptions, checkSize, describe, StateError } from '../internal/errors';
 import { readSafetensors, writeSafetensors } from '../io/safetensors';
-import { Tensor, type TensorLike } from '../tensor';
-import { batchOptions, blockOf, readSamples, weightsOf, type BatchOptions } from './samples';
+import { Tensor } from '../tensor';
+import { batchOptions, blockOf, readSamples, weightsOf, type Batch, type BatchOptions } from './samples';
 
 /** What the state of a feature is: see Tally in native/ops/tally.h. Names of the tensors in a file. */
 const fields = ['count', 'count_low', 'mean', 'mean_low', 'm2', 'm2_low', 'min', 'max', 'missing'] as const;
@@ -40,7 +40,7 @@ export interface RunningMomentsJSON extends Record<Field, (number | string)[]> {
  * for any number of threads.
  *
  * *Shape*: (N, features), or (N, features, ...S), of which each position counts; `axis` is where the features are. Memory
- * in either order (a permuted (N, H, W, C), too) is read as it lies. (N) where there is one feature.
+ * in either order (a permuted (N, H, W, C), too) is read as it lies. (N), or a plain typed array, where there is one feature.
  *
  * *Takes* float32, float64, float16, bfloat16, uint8, int8, int16 and int32.
  *
@@ -81,7 +81,7 @@ export class RunningMoments {
   }
 
   /** Takes in a batch. */
-  update(batch: TensorLike, options: BatchOptions = {}): this {
+  update(batch: Batch, options: BatchOptions = {}): this {
     const where = 'RunningMoments.update';
     checkOptions(where, options, batchOptions);
     const samples = readSamples(batch, this.features, options, where);

@@ -2,9 +2,9 @@
 
 import { TallyBlock } from '../internal/addon';
 import { storage } from '../internal/call';
-import { checkSize, describe, formatShape } from '../internal/errors';
+import { arrayKind, checkSize, describe, formatShape, lengthOf } from '../internal/errors';
 import { fromMask, type NestedMask } from '../internal/mask';
-import { asTensor, elementsOf, Tensor, type TensorFields, type TensorLike } from '../tensor';
+import { asTensor, elementsOf, Tensor, type TensorData, type TensorFields, type TensorLike } from '../tensor';
 
 export interface BatchOptions {
   /** Which axis has the features or channels, negative ones from the end; default 1, of one dimension none. */
@@ -12,7 +12,7 @@ export interface BatchOptions {
   /** How many of the batch's channels are taken, from the first on: 3 of RGBA leaves alpha out. Default all of them. */
   channels?: number | undefined;
   /** One for each sample (N), or for each position (N, ...S): how often it counts. */
-  weights?: TensorLike | Float32Array | Float64Array | readonly number[] | undefined;
+  weights?: Batch | undefined;
   /** Which samples (N) or positions (N, ...S) are data: nonzero or true. */
   mask?: NestedMask[] | Uint8Array | Tensor | TensorFields | undefined;
 }
@@ -29,6 +29,15 @@ export interface Samples {
   /** The sizes without the axis. */
   positions: readonly number[];
 }
+
+/** A tensor, or the values of one feature. */
+export type Batch = TensorLike | Exclude<TensorData, Uint16Array | BigInt64Array>;
+
+/** What has no shape has one dimension. */
+const shaped = (batch: Batch): TensorLike =>
+  ArrayBuffer.isView(batch) && arrayKind(batch) !== 'DataView'
+    ? { data: batch as TensorData, shape: [lengthOf(batch)] }
+    : (batch as TensorLike);
 
 /** The view of x as it lies, where its axes collapse to that; null otherwise. */
 function asItLies(x: Tensor, axis: number): Samples | null {
@@ -49,8 +58,8 @@ function asItLies(x: Tensor, axis: number): Samples | null {
 }
 
 /** Reads a batch of so many features; `features` null for as many as it has. */
-export function readSamples(batch: TensorLike, features: number | null, o: BatchOptions, where: string): Samples {
-  const given = asTensor(batch, where, 'batch', 'float64');
+export function readSamples(batch: Batch, features: number | null, o: BatchOptions, where: string): Samples {
+  const given = asTensor(shaped(batch), where, 'batch', 'float64');
   given.checkExtent(where, 'batch');
   if (given.dtype === 'int64') throw new TypeError(`${where}: batch is int64; convert it, to float64 or int32`);
   const { ndim } = given;
@@ -94,10 +103,7 @@ export function weightsOf({ positions }: Samples, { weights, mask }: BatchOption
     for (let i = 0; i < all.length; i++) all[i]! *= times(Math.floor(i / each));
   };
   if (weights !== undefined) {
-    const given = Array.isArray(weights) || weights instanceof Tensor || !ArrayBuffer.isView(weights) ? weights : null;
-    const t = given
-      ? asTensor(given, where, 'weights', 'float64')
-      : new Tensor(weights as Float64Array, [(weights as Float64Array).length], {}, `${where}: weights`);
+    const t = asTensor(shaped(weights), where, 'weights', 'float64');
     const values = t.to('float64').contiguous();
     const numbers = values.data.subarray(values.offset, values.offset + values.size) as Float64Array;
     const bad = numbers.findIndex((w) => !(w >= 0 && w < Infinity));
