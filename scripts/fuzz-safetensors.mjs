@@ -26,7 +26,7 @@ function below(n) {
 }
 const pick = (list) => list[below(list.length)];
 
-const sizes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, U8: 1 };
+const sizes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U8: 1 };
 const dtypes = Object.keys(sizes);
 const names = [
   'weight',
@@ -398,6 +398,8 @@ const ours = {
   BF16: 'bfloat16',
   I64: 'int64',
   I32: 'int32',
+  I16: 'int16',
+  I8: 'int8',
   U8: 'uint8',
 };
 function agree(expected, { tensors }) {

@@ -168,10 +168,10 @@ const everything: [string, () => unknown, Kind, RegExp][] = [
     /input is float64, the layer is float32: mixed dtype: all inputs must share same datatype/,
   ],
   [
-    'Int16Array data',
-    () => new LayerNorm(4).forward({ data: new Int16Array(4) as never, shape: [4] }),
+    'Uint32Array data',
+    () => new LayerNorm(4).forward({ data: new Uint32Array(4) as never, shape: [4] }),
     TypeError,
-    /data must be a Float32Array.*but got an Int16Array/,
+    /data must be a Float32Array.*but got a Uint32Array/,
   ],
   [
     'a Proxy of a typed array',

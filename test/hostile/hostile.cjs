@@ -133,7 +133,9 @@ function forwardCall(Kind, g) {
   const [batch, outer, groups, inner, , channels] = g;
   const size = batch * outer * groups * inner;
   const running = batch === 1 && random() < 0.5;
-  const flags = (running && random() < 0.5 ? 4 : pick([0, 1, 2])) + pick([0, 16]) + pick([0, 32]);
+  const saved = random() < 0.3 && !running ? null : make(Float64Array, batch * groups * 5);
+  const flags =
+    (running && random() < 0.5 ? 4 : pick([0, 1, 2])) + pick([0, 16]) + pick([0, 32]) + (saved ? pick([0, 0, 64]) : 0);
   const block = new Float64Array([...g, 0, 0, 0, 0, 1e-5, 0.1, flags]);
   const Parameters = parametersOf(Kind);
   const optional = (n) => (random() < 0.3 ? null : filled(Parameters, n));
@@ -146,7 +148,7 @@ function forwardCall(Kind, g) {
       make(Kind, size),
       optional(channels),
       optional(channels),
-      random() < 0.3 && !running ? null : make(Float64Array, batch * groups * 5),
+      saved,
       running ? filled(Parameters, groups) : null,
       running ? filled(Parameters, groups) : null,
       add,
@@ -258,18 +260,41 @@ function localResponseBackwardCall(Kind) {
 }
 
 function mergeCall() {
-  const n = below(4) * 5;
-  return { name: 'merge', args: [filled(Float64Array, n), filled(Float64Array, n)], offsets: [] };
+  const [name, each] = pick([
+    ['merge', 5],
+    ['mergeTallies', 9],
+  ]);
+  const n = below(4) * each;
+  return { name, args: [filled(Float64Array, n), filled(Float64Array, n)], offsets: [] };
+}
+
+/** Data [outer][channels][inner] with something behind each outer, and their states. */
+function tallyCall(Floats) {
+  const Kind = pick([Floats, Uint8Array, Int8Array, Int16Array, Int32Array]);
+  const large = random() < 0.003 ? 9000 : 0;
+  const [outer, channels, inner] = [1 + below(40) + large, 1 + below(20), pick([1, 1, 1 + below(60)])];
+  const stride = channels * inner + pick([0, 0, 3]);
+  const weights = random() < 0.5 ? null : filled(Float64Array, outer * inner).map(Math.abs);
+  return {
+    name: 'tally',
+    args: [
+      Float64Array.of(outer, channels, inner, stride, 0, pick([0, 32]), weights ? 4 : 0),
+      filled(Kind, (outer - 1) * stride + channels * inner),
+      weights,
+      filled(Float64Array, channels * 9),
+    ],
+    offsets: [[4, 1]],
+  };
 }
 
 /** One lie; returns whether the call must be refused. */
 function corrupt(call) {
   const { args, offsets, name } = call;
-  const present = args.map((a, i) => i).filter((i) => args[i] !== null && (i > 0 || name === 'merge'));
+  const present = args.map((a, i) => i).filter((i) => args[i] !== null && (i > 0 || name.startsWith('merge')));
   const i = pick(present);
   const x = args[i];
   // An argument whose elements no other has to be like.
-  const alone = i === 1 && (name === 'moments' || (name === 'updateRunning' && args[2] === null));
+  const alone = i === 1 && (name === 'moments' || name === 'tally' || (name === 'updateRunning' && args[2] === null));
   switch (below(9)) {
     case 0: {
       if (x.length === 0) return false;
@@ -306,8 +331,8 @@ function corrupt(call) {
       return true;
     }
     case 5: {
-      if (name === 'merge') return false;
-      const slot = below(6);
+      if (name.startsWith('merge')) return false;
+      const slot = below(name === 'tally' ? 4 : 6);
       const old = args[0][slot];
       args[0][slot] = pick([old + 1, old - 1, old + 0.5, -1, NaN, Infinity, 2 ** 31, 2 ** 53, 2 ** 60, 0]);
       return 'maybe'; // a smaller batch is a good call
@@ -322,6 +347,8 @@ function corrupt(call) {
         localResponseBackward: [3],
         moments: [],
         merge: [],
+        mergeTallies: [],
+        tally: [],
       }[name];
       if (!outputs.length || args[1].length < 2) return false;
       const length = args[1].length;
@@ -332,7 +359,7 @@ function corrupt(call) {
     }
     case 7:
       args[i] = pick(hostileValues());
-      return args[i] == null || args[i] instanceof Float32Array ? 'maybe' : true;
+      return args[i] == null || args[i] instanceof Float32Array || (name === 'tally' && i === 1) ? 'maybe' : true;
     default:
       args.length = i; // missing from here on
       return 'maybe';
@@ -372,6 +399,7 @@ function nativeRound() {
     updateRunningCall,
     localResponseCall,
     localResponseBackwardCall,
+    tallyCall,
   ];
   const call = pick(calls)(Kind, g);
   const lie = random() < 0.95;

@@ -86,8 +86,8 @@ describe('saved state of PyTorch, in float64, float32, float16 and bfloat16', ()
 });
 
 describe('what is written is read', () => {
-  const every: DType[] = ['float64', 'int64', 'float32', 'int32', 'bfloat16', 'float16', 'uint8'];
-  const tensors = new Map(every.map((dtype, i) => [dtype, tensor([i, 1, 2, 3, 4, 255], [2, 3], { dtype })]));
+  const every: DType[] = ['float64', 'int64', 'float32', 'int32', 'bfloat16', 'float16', 'int16', 'int8', 'uint8'];
+  const tensors = new Map(every.map((dtype, i) => [dtype, tensor([i, 1, 2, 3, 4, 127], [2, 3], { dtype })]));
 
   it('in every dtype, from memory and from a file, at once and later', async () => {
     const path = join(folder, 'every.safetensors');
