@@ -34,7 +34,15 @@ enum Block {
   kBlock_ = 14
 };
 // kFlags is a sum of these.
-enum Flags { kAboutZero = 1, kZeroVarIsZero = 2, kUseRunning = 4, kKeepsInput = 8, kRelu = 16, kBFloat16 = 32, kUseSaved = 64 };
+enum Flags {
+  kAboutZero = 1,
+  kZeroVarIsZero = 2,
+  kUseRunning = 4,
+  kKeepsInput = 8,
+  kRelu = 16,
+  kBFloat16 = 32,
+  kUseSaved = 64
+};
 static_assert(kGeometry == 0, "Arguments::geometry reads numbers 0 to 5");
 static_assert(sizeof(Statistic) == 5 * sizeof(double), "saved statistics are five doubles each");
 static_assert(sizeof(Moments) == 5 * sizeof(double), "moments are five doubles each");
@@ -291,9 +299,8 @@ template <class S>
 int read_images(Arguments& a, ImageCall<S>* call, size_t output) {
   enum { kTensor = 1, kBytes };
   Images& im = call->images;
-  im = {a.size(kCount),     a.size(kHeight),      a.size(kWidth),    a.size(kStep),
-        a.size(kRowStride), a.size(kImageStride), a.size(kTaken), {0, 0, 0, 0},
-        a.size(kPlanar) != 0};
+  im = {a.size(kCount),       a.size(kHeight), a.size(kWidth), a.size(kStep),       a.size(kRowStride),
+        a.size(kImageStride), a.size(kTaken),  {0, 0, 0, 0},   a.size(kPlanar) != 0};
   bool right = im.step >= 1 && im.step <= 4 && im.channels >= 1 && im.channels <= im.step;
   for (size_t c = 0; right && c < im.channels; c++) {
     const size_t order = a.size(kOrder + c);

@@ -35,9 +35,10 @@ constexpr Tallies<S> kTallies = {tally_columns<S>, tally_run<S>};
 #define SIMDNORM_QUOTE(a) SIMDNORM_QUOTE_(a)
 extern const KernelTable SIMDNORM_JOIN(k_, SIMDNORM_ISA);
 constexpr KernelTable SIMDNORM_JOIN(k_, SIMDNORM_ISA) = {
-    SIMDNORM_QUOTE(SIMDNORM_ISA), SIMDNORM_ISA::kKernels<float>, SIMDNORM_ISA::kKernels<double>,
-    SIMDNORM_ISA::kKernels<Float16>, SIMDNORM_ISA::kKernels<BFloat16>,
-    SIMDNORM_ISA::kTallies<float>, SIMDNORM_ISA::kTallies<double>, SIMDNORM_ISA::kTallies<Float16>, SIMDNORM_ISA::kTallies<BFloat16>,
-    SIMDNORM_ISA::kTallies<uint8_t>, SIMDNORM_ISA::kTallies<int8_t>, SIMDNORM_ISA::kTallies<int16_t>, SIMDNORM_ISA::kTallies<int32_t>};
+    SIMDNORM_QUOTE(SIMDNORM_ISA),    SIMDNORM_ISA::kKernels<float>,    SIMDNORM_ISA::kKernels<double>,
+    SIMDNORM_ISA::kKernels<Float16>, SIMDNORM_ISA::kKernels<BFloat16>, SIMDNORM_ISA::kTallies<float>,
+    SIMDNORM_ISA::kTallies<double>,  SIMDNORM_ISA::kTallies<Float16>,  SIMDNORM_ISA::kTallies<BFloat16>,
+    SIMDNORM_ISA::kTallies<uint8_t>, SIMDNORM_ISA::kTallies<int8_t>,   SIMDNORM_ISA::kTallies<int16_t>,
+    SIMDNORM_ISA::kTallies<int32_t>};
 
 }  // namespace simdnorm

@@ -92,7 +92,7 @@ Status to_images(const Kernels<S>& k, const Images& im, const double* mean, cons
   return Status::kOk;
 }
 
-#define SIMDNORM_INSTANTIATE(S)                                                                                  \
+#define SIMDNORM_INSTANTIATE(S)                                                                                    \
   template Status from_images(const Kernels<S>&, const Images&, const double*, const double*, const uint8_t*, S*); \
   template Status to_images(const Kernels<S>&, const Images&, const double*, const double*, const S*, uint8_t*);
 SIMDNORM_INSTANTIATE(float)

@@ -8,8 +8,9 @@
 
 namespace simdnorm {
 
-// `count` images of height x width pixels of `step` bytes, 1 to 4; rows begin row_stride bytes apart, images image_stride.
-// The tensor has `channels` planes of height x width, or pixels of `channels` elements, channel c being byte order[c].
+// `count` images of height x width pixels of `step` bytes, 1 to 4; rows begin row_stride bytes apart, images
+// image_stride. The tensor has `channels` planes of height x width, or pixels of `channels` elements, channel c being
+// byte order[c].
 struct Images {
   size_t count, height, width, step, row_stride, image_stride;
   size_t channels;

@@ -34,9 +34,20 @@ Tally tally_of(const Deviations<double>& d, double count) {
   return tally_of(d.center, sums, d.min, d.max, 0);
 }
 
-// Whether the center was near enough to the mean that M2, a difference, is at least a quarter of the sum of squares;
-// false for data with a NaN or an infinity.
-bool holds(const Deviations<double>& d, double count) { return d.sum * d.sum <= d.squares * (count * 0.75); }
+// Whether the center was so near to the mean that M2, a difference, has three quarters of the sum of squares, and
+// nearly all of its digits; false for data with a NaN or an infinity.
+bool holds(const Deviations<double>& d, double count) { return d.sum * d.sum <= d.squares * (count * 0.25); }
+
+// The mean in the precision of T, to be counted from.
+template <class T>
+double center_at(double mean) {
+  const double center = static_cast<double>(static_cast<T>(mean));
+  return isfinite(center) ? center : 0;
+}
+template <class T>
+double own_center(const Deviations<double>& d, double count) {
+  return center_at<T>(d.center + d.sum / count);
+}
 
 // The careful way: value by value, with weights and missing values, about the column's own mean.
 class Careful {
@@ -63,8 +74,7 @@ class Careful {
     const double mean = finish().mean.high;
     *this = Careful();
     again_ = true;
-    center_ = isfinite(mean) ? static_cast<double>(static_cast<T>(mean)) : 0;
-    if (!isfinite(center_)) center_ = 0;
+    center_ = center_at<T>(mean);
   }
   Tally finish() const {
     const WeightedSums s = {sums_.weight, settled(sums_.sum.high, sums_.sum.low),
@@ -126,24 +136,46 @@ Tally tally_with_care(const S* x, Rows pieces, const double* weights) {
   return all.finish();
 }
 
-// At most kTallyColumns columns.
+// At most kTallyColumns columns; what does not hold is taken again, each column for itself.
 template <class S>
 void tally_tile(const Tallies<S>& k, const S* x, Rows rows, const double* weights, Tally* out) {
+  constexpr size_t kParts = 7;
+  const double count = static_cast<double>(rows.count);
   bool careful[kTallyColumns];
-  bool any = weights != nullptr;
-  for (size_t j = 0; j < rows.n; j++) careful[j] = any;
+  for (size_t j = 0; j < rows.n; j++) careful[j] = true;
   if (!weights) {
-    double all[7][kTallyColumns];
-    k.columns(x, rows, {all[0], all[1], all[2], all[3], all[4], all[5], all[6]});
-    const double count = static_cast<double>(rows.count);
-    for (size_t j = 0; j < rows.n; j++) {
-      const Deviations<double> d = {all[0][j], all[1][j], all[2][j], all[3][j], all[4][j], all[5][j], all[6][j]};
-      careful[j] = !holds(d, count);
-      any = any || careful[j];
-      if (!careful[j]) out[j] = tally_of(d, count);
+    double all[kParts][kTallyColumns];
+    const auto take = [&](size_t j, size_t n, const double* center) {
+      k.columns(x + j, {rows.count, n, rows.stride}, center,
+                {all[0] + j, all[1] + j, all[2] + j, all[3] + j, all[4] + j, all[5] + j, all[6] + j});
+    };
+    const auto at = [&](size_t j) {
+      return Deviations<double>{all[0][j], all[1][j], all[2][j], all[3][j], all[4][j], all[5][j], all[6][j]};
+    };
+    take(0, rows.n, nullptr);
+    for (size_t first = 0; first < rows.n; first += kVector) {
+      const size_t n = at_most(kVector, rows.n - first);
+      double center[kVector];
+      size_t again = 0;  // a bit for each column
+      for (size_t i = 0; i < n; i++) {
+        const Deviations<double> d = at(first + i);
+        center[i] = 0;
+        careful[first + i] = !isfinite(d.sum);
+        if (holds(d, count)) {
+          out[first + i] = tally_of(d, count);
+        } else if (isfinite(d.sum)) {
+          again |= size_t(1) << i;
+          center[i] = own_center<Value<S>>(d, count);
+        }
+      }
+      if (again == 0) continue;
+      take(first, n, center);
+      for (size_t i = 0; i < n; i++) {
+        if (again >> i & 1) out[first + i] = tally_of(at(first + i), count);
+      }
     }
   }
-  if (any) tally_with_care(x, rows, weights, careful, out);
+  tally_with_care(x, rows, weights, careful, out);
 }
 
 // parts[unit * each + i], merged over the units in a fixed binary tree into parts[i].
@@ -209,8 +241,14 @@ Status tally_runs(const Tallies<S>& k, const Samples& s, const S* x, const doubl
         const size_t first = b.offset / s.stride * s.inner + b.offset % s.stride;
         const double* const w = weights ? weights + first : nullptr;
         if (!w) {
-          const Deviations<double> d = k.run(p, s.stride, b.pieces, b.n, blocks.ahead());
-          if (holds(d, count)) return merge(unit, tally_of(d, count));
+          Deviations<double> d = k.run(p, s.stride, b.pieces, b.n, nullptr, blocks.ahead());
+          if (isfinite(d.sum)) {
+            if (!holds(d, count)) {
+              const double center = own_center<Value<S>>(d, count);
+              d = k.run(p, s.stride, b.pieces, b.n, &center, 0);
+            }
+            return merge(unit, tally_of(d, count));
+          }
         }
         merge(unit, tally_with_care(p, {b.pieces, b.n, s.stride}, w));
       });

@@ -21,7 +21,8 @@ const double kMean[] = {123.675, 116.28, 103.53, 0}, kStd[] = {58.395, 57.12, 57
 struct Size {
   size_t count, height, width, gap;  // bytes behind a row, and rows behind an image
 };
-const Size kSizes[] = {{1, 1, 1, 0}, {2, 3, 5, 0}, {1, 4, 16, 0}, {3, 7, 33, 0}, {2, 5, 37, 11}, {2, 97, 101, 0}, {1, 300, 320, 4}};
+const Size kSizes[] = {{1, 1, 1, 0},   {2, 3, 5, 0},    {1, 4, 16, 0},   {3, 7, 33, 0},
+                       {2, 5, 37, 11}, {2, 97, 101, 0}, {1, 300, 320, 4}};
 
 Images images_of(const Size& size, size_t step, size_t channels, bool reversed, bool planar) {
   Images im = {size.count, size.height, size.width, step, 0, 0, channels, {0, 0, 0, 0}, planar};
@@ -95,7 +96,9 @@ void check(const char* type) {
     const Values y = forward<S>(portable, im, x, 8);
     const std::vector<uint8_t> again = back<S>(portable, im, y);
     // Three roundings of what is added up, and the one to 16 bits.
-    const double unit = sizeof(S) == 8 ? 0x1p-53 : 0x1p-24, own = sizeof(S) > 2 ? 0 : std::is_same<S, Float16>::value ? 0x1p-11 : 0x1p-8;
+    const double unit = sizeof(S) == 8 ? 0x1p-53 : 0x1p-24, own = sizeof(S) > 2                     ? 0
+                                                                  : std::is_same<S, Float16>::value ? 0x1p-11
+                                                                                                    : 0x1p-8;
     double worst = 0;
     bool restored = true, gaps = true;
     for (size_t n = 0; n < im.count; n++) {
@@ -103,13 +106,15 @@ void check(const char* type) {
         for (size_t c = 0; c < im.channels; c++) {
           const size_t at = byte_at(im, n, pixel, c);
           const double exact = (x[at] - kMean[c]) / kStd[c], got = y[element_at(im, n, pixel, c)];
-          worst = fmax(worst, fabs(got - exact) / ((4 * unit + own) * (fabs(exact) + kMean[c] / kStd[c] * unit) + 1e-300));
+          worst =
+              fmax(worst, fabs(got - exact) / ((4 * unit + own) * (fabs(exact) + kMean[c] / kStd[c] * unit) + 1e-300));
           restored = restored && (sizeof(S) == 2 || again[at] == x[at]);
         }
       }
     }
     for (size_t i = 0; im.channels == im.step && i < again.size(); i++) {
-      const bool gap = i % im.image_stride / im.row_stride >= im.height || i % im.image_stride % im.row_stride >= im.width * im.step;
+      const bool gap =
+          i % im.image_stride / im.row_stride >= im.height || i % im.image_stride % im.row_stride >= im.width * im.step;
       gaps = gaps && (!gap || again[i] == 77);
     }
     CHECK(worst <= 1, "%s %s: %g", type, label, worst);
@@ -134,7 +139,8 @@ template <class S>
 void rounding() {
   Images im = images_of({1, 1, 40, 0}, 1, 1, false, true);
   const double mean[] = {0}, std[] = {1};
-  const double values[] = {0.5, 1.5, 2.5, 253.5, 254.5, 255, 255.5, 256, 1e30, -0.5, -1, -1e30, NAN, INFINITY, -INFINITY, 0.75};
+  const double values[] = {0.5,  1.5,  2.5, 253.5, 254.5, 255,      255.5,     256,
+                           1e30, -0.5, -1,  -1e30, NAN,   INFINITY, -INFINITY, 0.75};
   const uint8_t expected[] = {0, 2, 2, 254, 254, 255, 255, 255, 255, 0, 0, 0, 0, 255, 0, 1};
   std::vector<S> y;
   for (size_t i = 0; i < 40; i++) y.push_back(stored<S>(static_cast<Value<S>>(values[i % 16])));
