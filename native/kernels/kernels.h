@@ -73,13 +73,14 @@ struct Response {
   double k, scale, beta;
 };
 
-// Sixteen pixels of `step` bytes each, as they lie in images, and as many vectors of a tensor as there are channels: lane i
-// of vector v is byte lanes[v][i] of the pixels. A vector lies `apart` elements behind the one before it, sixteen pixels
-// later everything is `onward` elements further. Planes are 16 onward, pixels of a tensor 16 apart.
+// Sixteen pixels of `step` bytes each, as they lie in images, and as many vectors of a tensor as there are channels:
+// lane i of vector v is byte lanes[v][i] of the pixels. A vector lies `apart` elements behind the one before it,
+// sixteen pixels later everything is `onward` elements further. Planes are 16 onward, pixels of a tensor 16 apart.
 template <class T>
 struct Pixels {
   size_t step, channels, apart, onward;
-  // What Bytes::pick takes: where a lane is among each sixteen bytes, and where a byte is in each vector; kNone if not there.
+  // What Bytes::pick takes: where a lane is among each sixteen bytes, and where a byte is in each vector; kNone if not
+  // there.
   static constexpr uint8_t kNone = 0x80;
   uint8_t lanes[4][4][16], bytes[4][4][16];
   T center[4][16], scale[4][16], shift[4][16];
@@ -180,8 +181,8 @@ struct Kernels {
   void (*respond_slope)(S* dx, const S* x, const double* direct, const double* ratio, size_t step, size_t window,
                         size_t n, double factor);
 
-  // n pixels of images become a tensor's, y = (byte - center) * scale + shift; and back, byte = y * scale + shift, rounded to
-  // the nearest, to even, within 0 to 255, and 0 for NaN.
+  // n pixels of images become a tensor's, y = (byte - center) * scale + shift; and back, byte = y * scale + shift,
+  // rounded to the nearest, to even, within 0 to 255, and 0 for NaN.
   void (*from_pixels)(S* y, const uint8_t* x, size_t n, const Pixels<T>& p, Stores stores);
   void (*to_pixels)(uint8_t* x, const S* y, size_t n, const Pixels<T>& p);
 

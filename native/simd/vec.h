@@ -162,7 +162,7 @@ inline Vec<float> of_bytes(Bytes b) {
 template <class T>
 inline Vec<T> at_least(Vec<T> v, Vec<T> limit);
 inline Bytes to_bytes(Vec<float> v) {
-  v = at_least(Vec<float>(), v);                                       // 0 where not 0 < v
+  v = at_least(Vec<float>(), v);                                    // 0 where not 0 < v
   v = Vec<float>() - at_least(Vec<float>(-255), Vec<float>() - v);  // 255 where v is more
   return Reg<float>::to_bytes(v.r);
 }
