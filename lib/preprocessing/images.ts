@@ -328,19 +328,39 @@ export async function imagesToTensorAsync(images: ImageLike, options: ImageAsync
   const { batch, output } = conversion;
   const { out } = options;
   const y = target(directly(out, output, false, where), output, false, where);
-  const arrays = batch.arrays.map((bytes) => (isShared(bytes) ? bytes : copyOf(bytes, extent(batch), where)));
-  const fault = await new Promise<number>((settle) => {
-    const enter: Addon['fromImages'] = (...all) => addon.fromImagesAsync(...all, settle);
-    convert(where, { ...conversion, batch: { ...batch, arrays } }, y, enter);
-  });
-  check(fault, where, Names.fromImages);
+  const { arrays, memory } = withdrawn(batch, where);
+  try {
+    const fault = await new Promise<number>((settle) => {
+      const enter: Addon['fromImages'] = (...all) => addon.fromImagesAsync(...all, settle);
+      convert(where, { ...conversion, batch: { ...batch, arrays } }, y, enter);
+    });
+    check(fault, where, Names.fromImages);
+  } finally {
+    idle = new WeakRef(memory);
+  }
   return deliver(y, out, false, where);
 }
 
-function copyOf(bytes: Uint8Array, length: number, where: string): Uint8Array {
-  const own = allocateOutput('uint8', length, where) as Uint8Array;
-  own.set(bytes.subarray(0, length));
-  return own;
+// Where the latest call had its copies, if the collector has left it: the first touch of new pages would take four times
+// as long as the copying.
+let idle = new WeakRef(new ArrayBuffer(0));
+
+/** The arrays that lie in shared memory, and copies of all others in memory that nobody else knows. */
+function withdrawn({ arrays, ...batch }: Batch, where: string): { arrays: Uint8Array[]; memory: ArrayBuffer } {
+  const length = extent({ arrays, ...batch });
+  const needed = length * arrays.filter((bytes) => !isShared(bytes)).length;
+  let memory = idle.deref();
+  if (memory && memory.byteLength >= needed) idle = new WeakRef(new ArrayBuffer(0));
+  else memory = allocateOutput('uint8', needed, where).buffer as ArrayBuffer;
+  let at = 0;
+  const own = arrays.map((bytes) => {
+    if (isShared(bytes)) return bytes;
+    const copy = new Uint8Array(memory, at, length);
+    copy.set(bytes.subarray(0, length));
+    at += length;
+    return copy;
+  });
+  return { arrays: own, memory };
 }
 
 /**
