@@ -43,8 +43,9 @@ export interface Addon {
   ): number;
   localResponse(block: Float64Array, x: DataArray, y: DataArray): number;
   localResponseBackward(block: Float64Array, dy: DataArray, x: DataArray, dx: DataArray): number;
-  /** Fills the tensor from the images' bytes. */
-  fromImages(block: Float64Array, tensor: DataArray, bytes: Uint8Array): number;
+  /** Fills the tensor from images, of which each array has as many. */
+  fromImages(block: Float64Array, tensor: DataArray, images: readonly Uint8Array[]): number;
+  fromImagesAsync(...all: [...Parameters<Addon['fromImages']>, settle: (fault: number) => void]): number;
   /** Fills the bytes of the images from the tensor. */
   toImages(block: Float64Array, tensor: DataArray, bytes: Uint8Array): number;
   /** What forward does last, from its statistics; `counts` has the values behind those of each batch item. */
@@ -105,7 +106,7 @@ export const WindowBlock = {
   flags: 11,
   length: 12,
 } as const;
-/** Of images: their sizes, strides in bytes, the channels taken, and four numbers each from `order`, `mean` and `std` on. */
+/** Of images: how many an array has, their sizes, strides in bytes, the channels taken, and four numbers each from `order`, `mean` and `std` on. */
 export const ImageBlock = {
   count: 0,
   height: 1,
@@ -116,12 +117,11 @@ export const ImageBlock = {
   channels: 6,
   planar: 7,
   offsetTensor: 8,
-  offsetBytes: 9,
-  flags: 10,
-  order: 11,
-  mean: 15,
-  std: 19,
-  length: 23,
+  flags: 9,
+  order: 10,
+  mean: 14,
+  std: 18,
+  length: 22,
 } as const;
 /** Of data [outer][channels][inner]; `stride` elements from one outer to the next. */
 export const TallyBlock = {

@@ -1,10 +1,11 @@
-// A forward on another thread. JavaScript goes on meanwhile and may detach or resize any memory it can reach, so native
+// Calls on another thread. JavaScript goes on meanwhile and may detach or resize any memory it can reach, so native
 // works on SharedArrayBuffers, which cannot be detached, and on arrays made here, which nobody else has.
 
 import { allocate, Tensor, viewOf } from '../tensor';
 import { addon, check, Names, type Addon, type FloatArray } from './addon';
 import { forward, target, type Plan, type Saved } from './call';
 import { arrayKind, isShared } from './errors';
+import { OutputPool } from '../output-pool';
 
 /** x itself if its memory is shared, else a copy as it lies. */
 export function withdrawn(x: Tensor): Tensor {
@@ -18,6 +19,29 @@ export function withdrawn(x: Tensor): Tensor {
 const copy = (a: FloatArray | null): FloatArray | null =>
   a && (arrayKind(a) === 'Float32Array' ? new Float32Array(a) : new Float64Array(a));
 
+type Like = Parameters<typeof target>[1];
+
+/** `out` if another thread may write there; undefined for memory of the call's own. */
+export function directly(out: unknown, x: Like, channelsLast: boolean, where: string): unknown {
+  // What is lent, a pool takes back should the call throw, and knows only of the call that is running.
+  if (out instanceof OutputPool) {
+    throw new TypeError(
+      `${where}: out must be a typed array or a Tensor; an OutputPool lends to synchronous calls only`,
+    );
+  }
+  if (out === undefined || isShared(out instanceof Tensor ? out.data : out)) return out;
+  target(out, x, channelsLast, where);
+  return undefined;
+}
+
+/** The end of a call that was given `directly(out)`: `out` has what is in y. */
+export function deliver(y: Tensor, out: unknown, channelsLast: boolean, where: string): Tensor {
+  if (out === undefined || isShared(y.data)) return y;
+  const given = target(out, y, channelsLast, where); // again: it may have been detached
+  given.data.set(y.data as Float32Array as never, given.offset);
+  return given;
+}
+
 /** `x`: withdrawn. The plan must defer its running statistics. An `out` that is not shared is written at the end. */
 export async function forwardAsync(
   where: string,
@@ -26,8 +50,7 @@ export async function forwardAsync(
   keep: 'reference' | 'statistics',
   out: unknown,
 ): Promise<{ y: Tensor; saved: Saved }> {
-  const direct = out === undefined || isShared(out instanceof Tensor ? out.data : out);
-  if (!direct) target(out, x, plan.channelsLast, where);
+  const direct = directly(out, x, plan.channelsLast, where);
   let work: Promise<number> | undefined;
   const enter: Addon['forward'] = (block, from, to, weight, bias, statistics, mean, variance, add) => {
     let fault = 0;
@@ -37,10 +60,7 @@ export async function forwardAsync(
     });
     return fault;
   };
-  const { y, saved } = forward(where, x, plan, keep, direct ? out : undefined, null, null, enter);
+  const { y, saved } = forward(where, x, plan, keep, direct, null, null, enter);
   check((await work) ?? 0, where, Names.forward);
-  if (direct) return { y, saved: saved! };
-  const given = target(out, x, plan.channelsLast, where); // again: it may have been detached
-  given.data.set(y.data as Float32Array as never, given.offset);
-  return { y: given, saved: saved! };
+  return { y: deliver(y, out, plan.channelsLast, where), saved: saved! };
 }

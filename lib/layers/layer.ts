@@ -6,7 +6,7 @@ import { inputOf, type FloatDType } from '../internal/call';
 import { checkOptions, describe, StateError } from '../internal/errors';
 import { isGradEnabled } from '../grad-mode';
 import { Module } from '../module';
-import { lending, OutputPool } from '../output-pool';
+import { lending, type OutputPool } from '../output-pool';
 import type { Tensor, TensorData, TensorLike } from '../tensor';
 
 export interface ForwardOptions {
@@ -235,12 +235,6 @@ export abstract class Layer<Saved> extends Module {
     if (!names) throw new StateError('ERR_NO_ASYNC', `${where}: this layer has no asynchronous form; use forward`);
     checkOptions(where, options, ['out', 'context', ...names]);
     const given = { ...options };
-    // What is lent, a pool takes back should the call throw, and knows only of the call that is running.
-    if ((given.out as unknown) instanceof OutputPool) {
-      throw new TypeError(
-        `${where}: out must be a typed array or a Tensor; an OutputPool lends to synchronous calls only`,
-      );
-    }
     const context = given.context === undefined ? this.#callsOf().context : this.#checkContext(given.context, where);
     const x = withdrawn(inputOf(input, where, 'input', this.dtype));
     const keeps = isGradEnabled();

@@ -1,27 +1,30 @@
 // Images of bytes to tensors that a model takes, in one pass, and back.
 
-import { addon, check, ImageBlock, Names, type DataArray } from '../internal/addon';
+import { addon, check, ImageBlock, Names, type Addon, type DataArray } from '../internal/addon';
+import { deliver, directly } from '../internal/async';
 import { storage, target } from '../internal/call';
 import {
+  arrayKind,
   checkNumber,
   checkOptions,
   checkSize,
   describe,
   formatShape,
+  isShared,
   lengthOf,
   viewAs,
-  arrayKind,
 } from '../internal/errors';
 import { Layout, rowMajor } from '../internal/layout';
+import { allocateOutput } from '../internal/memory';
 import { lending, type OutputPool } from '../output-pool';
-import { asTensor, isDType, Tensor, type DType, type TensorData, type TensorLike } from '../tensor';
+import { asTensor, Tensor, type TensorData, type TensorLike } from '../tensor';
 
 /** Rows of pixels of 1 to 4 interleaved bytes, as canvas, pngjs and jpeg-js have them. */
 export interface RawImage {
   data: Uint8Array | Uint8ClampedArray;
   width: number;
   height: number;
-  /** Bytes a pixel; default what the data have room for. */
+  /** Bytes a pixel; default what the data have room for. Needed beside `rowStride`. */
   channels?: number | undefined;
   /** Bytes from one row to the next; default width * channels. */
   rowStride?: number | undefined;
@@ -35,7 +38,10 @@ export type ImageSource = RawImage | SharpImage;
 /** One image, several, or a uint8 tensor (H, W, C) or (N, H, W, C). */
 export type ImageLike = ImageSource | readonly ImageSource[] | Tensor;
 
-type FloatName = 'float32' | 'float64' | 'float16' | 'bfloat16';
+const floats = ['float32', 'float64', 'float16', 'bfloat16'] as const;
+type FloatName = (typeof floats)[number];
+const isFloatName = (dtype: unknown): dtype is FloatName => floats.includes(dtype as FloatName);
+
 interface Scaling {
   /** What is taken from each channel's scaled values; a number is for all. Default 0. */
   mean?: number | readonly number[] | undefined;
@@ -54,6 +60,10 @@ export interface ImageOptions extends Scaling {
   dtype?: FloatName | undefined;
   out?: Tensor | TensorData | OutputPool | undefined;
 }
+export interface ImageAsyncOptions extends ImageOptions {
+  /** Written at the end, unless it is in a SharedArrayBuffer. */
+  out?: Tensor | TensorData | undefined;
+}
 export interface TensorToImagesOptions extends Scaling {
   out?: Tensor | Uint8Array | undefined;
 }
@@ -68,12 +78,13 @@ export const presets = {
   symmetric: { mean: 0.5, std: 0.5 },
 } as const;
 
-/** Images of one size, as the kernels take them: each of `parts` has `count` of them. */
+/** Images of one size, as the kernels take them. */
 interface Batch {
-  parts: { bytes: Uint8Array; offset: number }[];
-  /** Of all parts; null for one image without a batch dimension. */
-  count: number | null;
+  /** Each begins with `each` images. */
+  arrays: Uint8Array[];
   each: number;
+  /** Of all images, or null for one without a batch dimension. */
+  count: number | null;
   height: number;
   width: number;
   step: number;
@@ -81,13 +92,17 @@ interface Batch {
   imageStride: number;
 }
 
+/** Bytes from the first pixel of an array to the last. */
+const extent = ({ each, height, width, step, rowStride, imageStride }: Batch): number =>
+  each * height * width > 0 ? (each - 1) * imageStride + (height - 1) * rowStride + width * step : 0;
+
 function bytesOf(data: unknown, where: string): Uint8Array {
   const kind = arrayKind(data);
   if (kind === 'Uint8Array' || kind === 'Uint8ClampedArray') return viewAs(Uint8Array, data as Uint8Array);
   throw new TypeError(`${where}: data must be a Uint8Array, but got ${describe(data)}`);
 }
 
-function readImage(value: unknown, where: string): Omit<Batch, 'parts' | 'count'> & { bytes: Uint8Array } {
+function readImage(value: unknown, where: string): Batch {
   const fields = value as Partial<RawImage & SharpImage> | null | undefined;
   if (typeof fields !== 'object' || fields === null || ArrayBuffer.isView(fields)) {
     throw new TypeError(`${where} must be {data, width, height} or sharp's {data, info}, but got ${describe(value)}`);
@@ -99,20 +114,27 @@ function readImage(value: unknown, where: string): Omit<Batch, 'parts' | 'count'
   const height = checkSize(where, 'height', sizes.height);
   const length = lengthOf(bytes);
   const pixels = width * height;
-  const room = pixels > 0 && rowStride === undefined ? length / pixels : 1;
-  const step = sizes.channels === undefined ? room : checkSize(where, 'channels', sizes.channels, 1);
-  if (!Number.isInteger(step) || step < 1 || step > 4) {
-    throw new RangeError(`${where}: ${length} bytes are not 1 to 4 for each of ${width} x ${height} pixels`);
+  let step: number;
+  if (sizes.channels !== undefined || rowStride !== undefined || pixels === 0) {
+    step = checkSize(where, 'channels', sizes.channels, 1);
+    if (step > 4) throw new RangeError(`${where}: an image has 1 to 4 channels, but got ${step}`);
+  } else {
+    step = length / pixels;
+    if (!Number.isInteger(step) || step < 1 || step > 4) {
+      throw new RangeError(`${where}: ${length} bytes are not 1 to 4 for each of ${width} x ${height} pixels`);
+    }
   }
   const stride = rowStride === undefined ? width * step : checkSize(where, 'rowStride', rowStride, width * step);
-  const needed = pixels > 0 ? (height - 1) * stride + width * step : 0;
+  const imageStride = height * stride;
+  const image = { arrays: [bytes], each: 1, count: null, height, width, step, rowStride: stride, imageStride };
+  const needed = extent(image);
   if (length < needed || (rowStride === undefined && length !== needed)) {
     throw new RangeError(
       `${where}: data has ${length} bytes, ${height} rows of ${width} pixels of ${step} bytes ` +
         `${rowStride === undefined ? '' : `${stride} bytes apart `}need ${needed}`,
     );
   }
-  return { bytes, each: 1, height, width, step, rowStride: stride, imageStride: height * stride };
+  return image;
 }
 
 function readTensor(x: Tensor, where: string): Batch {
@@ -129,44 +151,35 @@ function readTensor(x: Tensor, where: string): Batch {
       `${where}: images have 1 to 4 channels behind the rows, but got shape ${formatShape(x.shape)}`,
     );
   }
-  const lies = x.strides.at(-1) === 1 && x.strides.at(-2) === step && x.strides.at(-3)! >= x.shape.at(-2)! * step;
-  const own = lies ? x : x.contiguous();
-  const [height, width] = own.shape.slice(-3) as [number, number];
+  const [height, width] = x.shape.slice(-3) as [number, number];
+  // Rows of whole pixels, as a crop has them too.
+  const lies = ({ strides }: Tensor): boolean =>
+    strides.at(-1) === 1 &&
+    strides.at(-2) === step &&
+    strides.at(-3)! >= width * step &&
+    (x.ndim === 3 || strides[0]! >= height * strides[1]!);
+  const own = lies(x) ? x : x.contiguous();
   const rowStride = own.strides.at(-3)!;
-  const batched = own.ndim === 4;
-  const strideOk = !batched || own.strides[0]! >= height * rowStride;
-  const dense = strideOk ? own : own.contiguous();
-  const count = batched ? dense.shape[0]! : 1;
-  return {
-    parts: [{ bytes: dense.data as Uint8Array, offset: dense.offset }],
-    count: batched ? count : null,
-    each: count,
-    height,
-    width,
-    step,
-    rowStride: dense.strides.at(-3)!,
-    imageStride: batched ? dense.strides[0]! : height * rowStride,
-  };
+  const [count, imageStride] = x.ndim === 4 ? [x.shape[0]!, own.strides[0]!] : [null, height * rowStride];
+  const arrays = [viewAs(Uint8Array, own.data).subarray(own.offset)];
+  return { arrays, each: count ?? 1, count, height, width, step, rowStride, imageStride };
 }
 
 function readBatch(images: unknown, where: string): Batch {
   if (images instanceof Tensor) return readTensor(images, where);
-  if (!Array.isArray(images)) {
-    const { bytes, ...own } = readImage(images, `${where}: the image`);
-    return { ...own, parts: [{ bytes, offset: 0 }], count: null };
-  }
+  if (!Array.isArray(images)) return readImage(images, `${where}: the image`);
   if (images.length === 0) throw new RangeError(`${where}: there are no images, and so no size`);
   const all = images.map((image, i) => readImage(image, `${where}: image ${i}`));
-  const { bytes: _, ...first } = all[0]!;
-  all.forEach(({ width, height, step, rowStride }, i) => {
-    if (width === first.width && height === first.height && step === first.step && rowStride === first.rowStride)
-      return;
+  const first = all[0]!;
+  const sizes = ({ width, height, step, rowStride }: Batch): string =>
+    `${width} x ${height} x ${step}${rowStride === width * step ? '' : `, rows ${rowStride} bytes apart`}`;
+  const other = all.findIndex((image) => sizes(image) !== sizes(first));
+  if (other > 0) {
     throw new RangeError(
-      `${where}: image ${i} is ${width} x ${height} x ${step}, image 0 is ${first.width} x ${first.height} x ${first.step}; ` +
-        `images of a batch have one size`,
+      `${where}: image ${other} is ${sizes(all[other]!)}, image 0 is ${sizes(first)}; images of a batch have one size`,
     );
-  });
-  return { ...first, parts: all.map(({ bytes }) => ({ bytes, offset: 0 })), count: images.length };
+  }
+  return { ...first, arrays: all.flatMap(({ arrays }) => arrays), count: all.length };
 }
 
 function perChannel(where: string, name: string, value: number | readonly number[], channels: number): number[] {
@@ -208,7 +221,7 @@ function readScaling(where: string, options: Scaling, channels: number) {
 // One for all calls: they are synchronous, and native copies it before all else.
 const block = new Float64Array(ImageBlock.length);
 
-function setBlock(batch: Batch, channels: number, scaling: ReturnType<typeof readScaling>, t: Tensor): void {
+function setBlock(batch: Batch, channels: number, scaling: ReturnType<typeof readScaling>, x: Tensor): void {
   block[ImageBlock.count] = batch.each;
   block[ImageBlock.height] = batch.height;
   block[ImageBlock.width] = batch.width;
@@ -217,7 +230,8 @@ function setBlock(batch: Batch, channels: number, scaling: ReturnType<typeof rea
   block[ImageBlock.imageStride] = batch.imageStride;
   block[ImageBlock.channels] = channels;
   block[ImageBlock.planar] = scaling.planar ? 1 : 0;
-  block[ImageBlock.flags] = storage(t);
+  block[ImageBlock.offsetTensor] = x.offset;
+  block[ImageBlock.flags] = storage(x);
   block.set(scaling.order, ImageBlock.order);
   block.set(scaling.mean, ImageBlock.mean);
   block.set(scaling.std, ImageBlock.std);
@@ -227,6 +241,38 @@ const shapeOf = (batch: Batch, channels: number, planar: boolean): number[] => [
   ...(batch.count === null ? [] : [batch.count]),
   ...(planar ? [channels, batch.height, batch.width] : [batch.height, batch.width, channels]),
 ];
+
+/** What imagesToTensor is asked for. */
+interface Conversion {
+  batch: Batch;
+  channels: number;
+  scaling: ReturnType<typeof readScaling>;
+  output: { dtype: FloatName; layout: Layout };
+}
+
+function readConversion(where: string, images: unknown, options: ImageOptions): Conversion {
+  checkOptions(where, options, [...scalingNames, 'channels', 'dtype', 'out']);
+  const { channels: asked, dtype = 'float32', mean, std } = options;
+  const batch = readBatch(images, where);
+  const named = [mean, std].find(Array.isArray) as readonly number[] | undefined;
+  const channels = asked === undefined ? (named?.length ?? batch.step) : checkSize(where, 'channels', asked, 1);
+  if (channels > batch.step) {
+    throw new RangeError(`${where}: ${channels} channels are asked for, the images have ${batch.step}`);
+  }
+  if (!isFloatName(dtype)) {
+    throw new TypeError(`${where}: dtype must be a floating point one, but got ${describe(dtype)}`);
+  }
+  const scaling = readScaling(where, options, channels);
+  const shape = shapeOf(batch, channels, scaling.planar);
+  return { batch, channels, scaling, output: { dtype, layout: new Layout(shape, rowMajor(shape)) } };
+}
+
+/** `enter`: addon.fromImages, or another way there. */
+function convert(where: string, conversion: Conversion, y: Tensor, enter: Addon['fromImages']): void {
+  const { batch, channels, scaling } = conversion;
+  setBlock(batch, channels, scaling, y);
+  check(enter(block, y.data as DataArray, batch.arrays), where, Names.fromImages);
+}
 
 /**
  * Images of bytes as a tensor of floats, standardised, in one pass over memory and by all threads.
@@ -252,31 +298,69 @@ const shapeOf = (batch: Batch, channels: number, planar: boolean): number[] => [
  */
 export function imagesToTensor(images: ImageLike, options: ImageOptions = {}): Tensor {
   const where = 'imagesToTensor';
-  checkOptions(where, options, [...scalingNames, 'channels', 'dtype', 'out']);
-  const { channels: asked, dtype = 'float32', mean, std, out } = options;
-  const batch = readBatch(images, where);
-  const named = [mean, std].find(Array.isArray) as readonly number[] | undefined;
-  const channels = asked === undefined ? (named?.length ?? batch.step) : checkSize(where, 'channels', asked, 1);
-  if (channels > batch.step) {
-    throw new RangeError(`${where}: ${channels} channels are asked for, the images have ${batch.step}`);
-  }
-  if (!isDType(dtype) || !['float32', 'float64', 'float16', 'bfloat16'].includes(dtype)) {
-    throw new TypeError(`${where}: dtype must be a floating point one, but got ${describe(dtype)}`);
-  }
-  const scaling = readScaling(where, options, channels);
-  const shape = shapeOf(batch, channels, scaling.planar);
-  const layout = new Layout(shape, rowMajor(shape));
-  return lending(out, () => {
-    const y = target(out, { dtype: dtype as DType, layout }, false, where);
-    const each = layout.size / batch.parts.length;
-    setBlock(batch, channels, scaling, y);
-    batch.parts.forEach(({ bytes, offset }, i) => {
-      block[ImageBlock.offsetTensor] = y.offset + i * each;
-      block[ImageBlock.offsetBytes] = offset;
-      check(addon.fromImages(block, y.data as DataArray, bytes), where, Names.fromImages);
-    });
+  const conversion = readConversion(where, images, options);
+  return lending(options.out, () => {
+    const y = target(options.out, conversion.output, false, where);
+    convert(where, conversion, y, addon.fromImages);
     return y;
   });
+}
+
+/**
+ * `imagesToTensor` on another thread, with its bits, while the event loop goes on.
+ *
+ * Images in SharedArrayBuffers are read where they lie, and must be left alone until the promise settles. All others are
+ * copied before this returns, and may change or go at once.
+ *
+ * *Options*: those of `imagesToTensor`. `out` is written at the end, unless it is in a SharedArrayBuffer; an OutputPool is
+ * refused.
+ *
+ * *Throws* nothing: it rejects with the errors of `imagesToTensor`.
+ *
+ * *Matches* nothing in torchvision.
+ *
+ * @example
+ * const x = await imagesToTensorAsync(images, presets.imageNet);
+ */
+export async function imagesToTensorAsync(images: ImageLike, options: ImageAsyncOptions = {}): Promise<Tensor> {
+  const where = 'imagesToTensorAsync';
+  const conversion = readConversion(where, images, options);
+  const { batch, output } = conversion;
+  const { out } = options;
+  const y = target(directly(out, output, false, where), output, false, where);
+  const { arrays, memory } = withdrawn(batch, where);
+  try {
+    const fault = await new Promise<number>((settle) => {
+      const enter: Addon['fromImages'] = (...all) => addon.fromImagesAsync(...all, settle);
+      convert(where, { ...conversion, batch: { ...batch, arrays } }, y, enter);
+    });
+    check(fault, where, Names.fromImages);
+  } finally {
+    idle = new WeakRef(memory);
+  }
+  return deliver(y, out, false, where);
+}
+
+// Where the latest call had its copies, if the collector has left it: the first touch of new pages would take four times
+// as long as the copying.
+let idle = new WeakRef(new ArrayBuffer(0));
+
+/** The arrays that lie in shared memory, and copies of all others in memory that nobody else knows. */
+function withdrawn({ arrays, ...batch }: Batch, where: string): { arrays: Uint8Array[]; memory: ArrayBuffer } {
+  const length = extent({ arrays, ...batch });
+  const needed = length * arrays.filter((bytes) => !isShared(bytes)).length;
+  let memory = idle.deref();
+  if (memory && memory.byteLength >= needed) idle = new WeakRef(new ArrayBuffer(0));
+  else memory = allocateOutput('uint8', needed, where).buffer as ArrayBuffer;
+  let at = 0;
+  const own = arrays.map((bytes) => {
+    if (isShared(bytes)) return bytes;
+    const copy = new Uint8Array(memory, at, length);
+    copy.set(bytes.subarray(0, length));
+    at += length;
+    return copy;
+  });
+  return { arrays: own, memory };
 }
 
 /**
@@ -298,7 +382,7 @@ export function tensorToImages(input: TensorLike, options: TensorToImagesOptions
   checkOptions(where, options, [...scalingNames, 'out']);
   const given = asTensor(input, where, 'input', 'float32');
   given.checkExtent(where, 'input');
-  if (!['float32', 'float64', 'float16', 'bfloat16'].includes(given.dtype)) {
+  if (!isFloatName(given.dtype)) {
     throw new TypeError(`${where}: input must be floating point, but got ${given.dtype}`);
   }
   if (given.ndim !== 3 && given.ndim !== 4) {
@@ -318,9 +402,8 @@ export function tensorToImages(input: TensorLike, options: TensorToImagesOptions
   const rowStride = width * channels;
   const imageStride = height * rowStride;
   const each = count ?? 1;
-  setBlock({ parts: [], count, each, height, width, step: channels, rowStride, imageStride }, channels, scaling, x);
-  block[ImageBlock.offsetTensor] = x.offset;
-  block[ImageBlock.offsetBytes] = y.offset;
-  check(addon.toImages(block, x.data as DataArray, y.data as Uint8Array), where, Names.toImages);
+  setBlock({ arrays: [], count, each, height, width, step: channels, rowStride, imageStride }, channels, scaling, x);
+  const bytes = viewAs(Uint8Array, y.data).subarray(y.offset, y.offset + y.size);
+  check(addon.toImages(block, x.data as DataArray, bytes), where, Names.toImages);
   return y;
 }

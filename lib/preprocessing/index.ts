@@ -2,8 +2,10 @@
 
 export {
   imagesToTensor,
+  imagesToTensorAsync,
   presets,
   tensorToImages,
+  type ImageAsyncOptions,
   type ImageLike,
   type ImageOptions,
   type ImageSource,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <atomic>
+#include <memory>
 #include <new>
 
 #include "native/bindings/arguments.h"
@@ -58,7 +59,6 @@ enum ImageBlock {
   kTaken,
   kPlanar,
   kOffsetTensor,
-  kOffsetBytes,
   kImageFlags,
   kOrder,
   kImageMean = kOrder + 4,
@@ -122,32 +122,14 @@ int read_forward(Arguments& a, Normalize<S>* read) {
 }
 
 template <class S>
+Status run(const Normalize<S>& op) {
+  return normalize(dispatch::active().of(S()), op);
+}
+template <class S>
 int forward_as(Arguments& a) {
   Normalize<S> op;
   if (read_forward(a, &op) != 0 || op.g.elements() == 0) return a.fault();
-  return finish(a, normalize(dispatch::active().of(S()), op));
-}
-
-// forwardAsync(..., settle): forward's arguments, of memory that nobody can detach. What it returns is a fault before
-// the work; settle takes that of the work.
-template <class S>
-class ForwardJob : public AsyncJob {
- public:
-  Normalize<S> op;
-
- private:
-  int execute() override {
-    return normalize(dispatch::active().of(S()), op) == Status::kOk ? 0 : static_cast<int>(Fault::kMemory) * 16;
-  }
-};
-template <class S>
-int forward_async_as(Arguments& a) {
-  constexpr size_t kSettle = 9;
-  auto* const job = new (std::nothrow) ForwardJob<S>;
-  if (!job) return a.fail(Fault::kMemory, 0);
-  if (read_forward(a, &job->op) == 0 && job->start(a.env(), a.values(), kSettle, a.values()[kSettle])) return 0;
-  delete job;
-  return a.ok() ? a.fail(Fault::kMemory, 0) : a.fault();
+  return finish(a, run(op));
 }
 
 // backward(block, dy, x, dx, weight, saved, dweight, dbias, gated, add, bias): the last two behind a ReLU only; gated
@@ -287,20 +269,32 @@ int update_running_as(Arguments& a) {
   return 0;
 }
 
-// What fromImages and toImages are given, of which `output` is written.
+// fromImages(block, tensor, images) fills the tensor from a list of Uint8Arrays, with `count` images in each, and
+// toImages(block, tensor, bytes) the one Uint8Array.
 template <class S>
 struct ImageCall {
   Images images;
   double mean[4], std[4];
   S* tensor;
-  uint8_t* bytes;
+  size_t image_stride;
+  std::unique_ptr<uint8_t*[]> starts;  // of all images
 };
+enum ImageArguments { kTensor = 1, kBytes };
+
+// All but pointers. Returns the bytes that each of `arrays` arrays needs.
 template <class S>
-int read_images(Arguments& a, ImageCall<S>* call, size_t output) {
-  enum { kTensor = 1, kBytes };
+size_t read_sizes(Arguments& a, ImageCall<S>* call, size_t arrays) {
   Images& im = call->images;
-  im = {a.size(kCount),       a.size(kHeight), a.size(kWidth), a.size(kStep),       a.size(kRowStride),
-        a.size(kImageStride), a.size(kTaken),  {0, 0, 0, 0},   a.size(kPlanar) != 0};
+  const size_t each = a.size(kCount);
+  im = {0,
+        a.size(kHeight),
+        a.size(kWidth),
+        a.size(kStep),
+        a.size(kRowStride),
+        a.size(kTaken),
+        {0, 0, 0, 0},
+        a.size(kPlanar) != 0};
+  call->image_stride = a.size(kImageStride);
   bool right = im.step >= 1 && im.step <= 4 && im.channels >= 1 && im.channels <= im.step;
   for (size_t c = 0; right && c < im.channels; c++) {
     const size_t order = a.size(kOrder + c);
@@ -309,39 +303,96 @@ int read_images(Arguments& a, ImageCall<S>* call, size_t output) {
     call->mean[c] = a.number(kImageMean + c);
     call->std[c] = a.number(kImageStd + c);
   }
-  size_t row = 0, rows = 0, all = 0, bytes = 0, elements = 0;
+  size_t row = 0, rows = 0, all = 0, elements = 0;
   right = right && Geometry::product(im.width, im.step, &row) && row <= im.row_stride &&
-          Geometry::product(im.height, im.row_stride, &rows) && Geometry::product(im.count, im.image_stride, &all) &&
-          Geometry::product(im.height, im.width, &elements) && Geometry::product(elements, im.channels, &elements) &&
-          Geometry::product(elements, im.count, &elements);
-  const bool any = elements > 0;
+          Geometry::product(im.height, im.row_stride, &rows) && Geometry::product(each, call->image_stride, &all) &&
+          Geometry::product(each, arrays, &im.count) && Geometry::product(im.height, im.width, &elements) &&
+          Geometry::product(elements, im.channels, &elements) && Geometry::product(elements, im.count, &elements);
   // The last row ends with its last pixel, the last image with its last row.
-  if (right && any) {
-    const size_t image = rows - im.row_stride + row;
-    right = im.count == 1 || im.image_stride >= image;
-    bytes = (im.count - 1) * im.image_stride + image;
-  }
+  const size_t image = rows - im.row_stride + row;
+  const bool any = right && elements > 0;
+  right = right && (!any || each == 1 || call->image_stride >= image);
   if (a.ok() && !right) a.fail(Fault::kNumber, 0);
-  if (!a.ok()) return a.fault();
-  call->tensor = a.span<S>(kTensor, elements, a.size(kOffsetTensor));
-  call->bytes = a.span<uint8_t>(kBytes, bytes, a.size(kOffsetBytes));
-  a.output(output);
-  a.check_overlaps([](size_t, size_t) { return false; });
-  return a.fault();
+  return any ? all - call->image_stride + image : 0;
 }
 
-// fromImages(block, tensor, bytes) fills the tensor, toImages the bytes.
+template <class S>
+int place_images(Arguments& a, ImageCall<S>* call, size_t arrays, uint8_t* const* first) {
+  const size_t count = call->images.elements() > 0 ? call->images.count : 0, each = count / arrays;
+  call->starts.reset(new (std::nothrow) uint8_t*[count]);
+  if (!call->starts) return a.fail(Fault::kMemory, 0);
+  for (size_t i = 0; i < count; i++) call->starts[i] = first[i / each] + i % each * call->image_stride;
+  return 0;
+}
+
+template <class S>
+int read_from_images(Arguments& a, ImageCall<S>* call) {
+  const size_t arrays = a.list_length(kBytes), bytes = read_sizes(a, call, arrays);
+  const size_t offset = a.size(kOffsetTensor);
+  if (!a.ok() || arrays == 0) return a.fault();
+  const std::unique_ptr<uint8_t*[]> first(new (std::nothrow) uint8_t*[arrays]);
+  if (!first) return a.fail(Fault::kMemory, 0);
+  if (!a.list(kBytes, arrays, bytes, first.get())) return a.fault();
+  call->tensor = a.span<S>(kTensor, call->images.elements(), offset);
+  const auto* const tensor = reinterpret_cast<const uint8_t*>(call->tensor);
+  for (size_t i = 0; i < arrays && a.ok() && bytes > 0; i++) {
+    const bool apart = first[i] + bytes <= tensor || tensor + call->images.elements() * sizeof(S) <= first[i];
+    if (!apart) a.fail(Fault::kOverlap, kTensor);
+  }
+  return a.ok() ? place_images(a, call, arrays, first.get()) : a.fault();
+}
+template <class S>
+Status run(const ImageCall<S>& call) {
+  return from_images(dispatch::active().of(S()), call.images, call.mean, call.std, call.starts.get(), call.tensor);
+}
 template <class S>
 int from_images_as(Arguments& a) {
   ImageCall<S> call;
-  if (read_images(a, &call, 1) != 0) return a.fault();
-  return finish(a, from_images(dispatch::active().of(S()), call.images, call.mean, call.std, call.bytes, call.tensor));
+  if (read_from_images(a, &call) != 0) return a.fault();
+  return finish(a, run(call));
 }
+
 template <class S>
 int to_images_as(Arguments& a) {
   ImageCall<S> call;
-  if (read_images(a, &call, 2) != 0) return a.fault();
-  return finish(a, to_images(dispatch::active().of(S()), call.images, call.mean, call.std, call.tensor, call.bytes));
+  const size_t bytes = read_sizes(a, &call, 1);
+  const size_t offset = a.size(kOffsetTensor);
+  if (!a.ok()) return a.fault();
+  call.tensor = a.span<S>(kTensor, call.images.elements(), offset);
+  uint8_t* const first = a.span<uint8_t>(kBytes, bytes);
+  a.output(kBytes);
+  if (!a.check_overlaps([](size_t, size_t) { return false; }) || place_images(a, &call, 1, &first) != 0) {
+    return a.fault();
+  }
+  return finish(
+      a, to_images(dispatch::active().of(S()), call.images, call.mean, call.std, call.tensor, call.starts.get()));
+}
+
+// forwardAsync and fromImagesAsync: the same arguments, of memory that nobody can detach, and `settle` behind them.
+// What they return is a fault before the work; settle takes that of the work.
+template <class Op>
+class Job : public AsyncJob {
+ public:
+  Op op;
+
+ private:
+  int execute() override { return run(op) == Status::kOk ? 0 : static_cast<int>(Fault::kMemory) * 16; }
+};
+template <class Op, int (*read)(Arguments&, Op*), size_t settle>
+int start(Arguments& a) {
+  auto* const job = new (std::nothrow) Job<Op>;
+  if (!job) return a.fail(Fault::kMemory, 0);
+  if (read(a, &job->op) == 0 && job->start(a.env(), a.values(), settle, a.values()[settle])) return 0;
+  delete job;
+  return a.ok() ? a.fail(Fault::kMemory, 0) : a.fault();
+}
+template <class S>
+int forward_async_as(Arguments& a) {
+  return start<Normalize<S>, read_forward<S>, 9>(a);
+}
+template <class S>
+int from_images_async_as(Arguments& a) {
+  return start<ImageCall<S>, read_from_images<S>, 3>(a);
 }
 
 // The numbers of a tally's block; the same list is there.
@@ -526,6 +577,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"localResponse", SIMDNORM_WINDOW_CALL(local_response_as)},
       {"localResponseBackward", SIMDNORM_WINDOW_CALL(local_response_backward_as)},
       {"fromImages", SIMDNORM_IMAGE_CALL(from_images_as)},
+      {"fromImagesAsync", SIMDNORM_IMAGE_CALL(from_images_async_as)},
       {"toImages", SIMDNORM_IMAGE_CALL(to_images_as)},
       {"updateRunning", SIMDNORM_CALL(update_running_as)},
       {"tally", call_tally},

@@ -2,6 +2,9 @@
 
 #include <string.h>
 
+#include <memory>
+#include <new>
+
 namespace simdnorm {
 
 Arguments::Arguments(napi_env env, napi_callback_info info) : env_(env) {
@@ -15,16 +18,18 @@ int Arguments::fail(Fault kind, size_t argument) {
   return fault_;
 }
 
+Arguments::View Arguments::view_of(napi_value value) {
+  // A type that no call accepts: Node without Float16Array support leaves that of one unset, without an error.
+  View v = {false, napi_biguint64_array, 0, nullptr};
+  v.is_array = napi_get_typedarray_info(env_, value, &v.type, &v.length, &v.data, nullptr, nullptr) == napi_ok;
+  return v;
+}
+
 const Arguments::View& Arguments::view(size_t argument) {
   View& v = views_[argument];
   if (asked_ >> argument & 1) return v;
   asked_ |= size_t(1) << argument;
-  // A type that no call accepts: Node without Float16Array support leaves that of one unset, without an error.
-  v.type = napi_biguint64_array;
-  v.length = 0;
-  v.is_array =
-      napi_get_typedarray_info(env_, values_[argument], &v.type, &v.length, &v.data, nullptr, nullptr) == napi_ok;
-  return v;
+  return v = view_of(values_[argument]);
 }
 
 template <>
@@ -92,9 +97,7 @@ size_t Arguments::length(size_t argument) {
 }
 
 template <class T>
-T* Arguments::span(size_t argument, size_t length, size_t offset) {
-  if (!ok()) return nullptr;
-  const View& v = view(argument);
+T* Arguments::checked(const View& v, size_t argument, size_t length, size_t offset) {
   if (!v.is_array) {
     fail(Fault::kType, argument);
   } else if (v.type != type_of<T>()) {
@@ -102,12 +105,20 @@ T* Arguments::span(size_t argument, size_t length, size_t offset) {
   } else if (offset > v.length || length > v.length - offset) {
     fail(Fault::kLength, argument);
   } else if (length > 0) {
-    T* const data = static_cast<T*>(v.data) + offset;
-    spans_[span_count_++] = {reinterpret_cast<const char*>(data), reinterpret_cast<const char*>(data + length),
-                             argument};
-    return data;
+    return static_cast<T*>(v.data) + offset;
   }
   return nullptr;
+}
+
+template <class T>
+T* Arguments::span(size_t argument, size_t length, size_t offset) {
+  if (!ok()) return nullptr;
+  T* const data = checked<T>(view(argument), argument, length, offset);
+  if (data) {
+    spans_[span_count_++] = {reinterpret_cast<const char*>(data), reinterpret_cast<const char*>(data + length),
+                             argument};
+  }
+  return data;
 }
 
 template <class T>
@@ -119,6 +130,29 @@ T* Arguments::optional(size_t argument, size_t length) {
     return nullptr;
   }
   return span<T>(argument, length);
+}
+
+size_t Arguments::list_length(size_t argument) {
+  uint32_t length = 0;
+  if (napi_get_array_length(env_, values_[argument], &length) != napi_ok) fail(Fault::kType, argument);
+  return length;
+}
+
+template <class T>
+bool Arguments::list(size_t argument, size_t count, size_t length, T** spans) {
+  const std::unique_ptr<napi_value[]> values(new (std::nothrow) napi_value[count]);
+  if (!values) fail(Fault::kMemory, 0);
+  for (size_t i = 0; i < count && ok(); i++) {
+    if (napi_get_element(env_, values_[argument], static_cast<uint32_t>(i), &values[i]) == napi_ok) continue;
+    napi_value thrown;
+    napi_get_and_clear_last_exception(env_, &thrown);
+    fail(Fault::kType, argument);
+  }
+  asked_ = 0;  // what was known of the other arguments may be so no more
+  for (size_t i = 0; i < count && ok(); i++) {
+    spans[i] = checked<T>(view_of(values[i]), argument, length, 0);
+  }
+  return ok();
 }
 
 bool Arguments::check_overlaps(bool (*same)(size_t output, size_t other)) {
@@ -141,6 +175,7 @@ template uint8_t* Arguments::span<uint8_t>(size_t, size_t, size_t);
 template int8_t* Arguments::span<int8_t>(size_t, size_t, size_t);
 template int16_t* Arguments::span<int16_t>(size_t, size_t, size_t);
 template int32_t* Arguments::span<int32_t>(size_t, size_t, size_t);
+template bool Arguments::list<uint8_t>(size_t, size_t, size_t, uint8_t**);
 #define SIMDNORM_INSTANTIATE(T)                           \
   template T* Arguments::span<T>(size_t, size_t, size_t); \
   template T* Arguments::optional<T>(size_t, size_t);

@@ -69,6 +69,13 @@ class Arguments {
   template <class T>
   T* optional(size_t argument, size_t length);
 
+  // How many elements a list has, a JavaScript array; fails where it is none.
+  size_t list_length(size_t argument);
+  // The first `length` elements of each of a list's `count` typed arrays. To read a list can run JavaScript, which can
+  // take memory away: no span comes before it. Their overlaps are the caller's to check.
+  template <class T>
+  bool list(size_t argument, size_t count, size_t length, T** spans);
+
   // Outputs may be exactly an input where `same` says so, and touch nothing else.
   void output(size_t argument) { outputs_ |= size_t(1) << argument; }
   bool check_overlaps(bool (*same)(size_t output, size_t other));
@@ -84,7 +91,11 @@ class Arguments {
     size_t length;
     void* data;
   };
+  View view_of(napi_value value);
   const View& view(size_t argument);
+  // Fails for another type, or where there are fewer than `length` elements from `offset` on.
+  template <class T>
+  T* checked(const View& v, size_t argument, size_t length, size_t offset);
   template <class T>
   static napi_typedarray_type type_of();
 

@@ -45,7 +45,7 @@ void set_coefficients(const Images& im, Pixels<T>* p, F coefficients) {
   }
 }
 
-// f(byte offset, element offset, pixels) for stretches without gaps.
+// f(image, its byte, element, pixels) for stretches without gaps.
 template <class F>
 void each_stretch(const Images& im, const parallel::Team& team, F f) {
   const bool gaps = im.row_stride != im.width * im.step;
@@ -54,7 +54,7 @@ void each_stretch(const Images& im, const parallel::Team& team, F f) {
     for (size_t i = from; i < to; i++) {
       const size_t first = i % parts * kPixels, row = i / parts % runs, image = i / parts / runs;
       const size_t pixel = row * run + first;
-      f(image * im.image_stride + row * im.row_stride + first * im.step,
+      f(image, row * im.row_stride + first * im.step,
         image * im.pixels() * im.channels + pixel * (im.planar ? 1 : im.channels), at_most(kPixels, run - first));
     }
   });
@@ -63,8 +63,8 @@ void each_stretch(const Images& im, const parallel::Team& team, F f) {
 }  // namespace
 
 template <class S>
-Status from_images(const Kernels<S>& k, const Images& im, const double* mean, const double* std, const uint8_t* x,
-                   S* y) {
+Status from_images(const Kernels<S>& k, const Images& im, const double* mean, const double* std,
+                   const uint8_t* const* x, S* y) {
   using T = Value<S>;
   if (im.elements() == 0) return Status::kOk;
   const FloatEnvironment environment;
@@ -76,25 +76,30 @@ Status from_images(const Kernels<S>& k, const Images& im, const double* mean, co
   const size_t bytes = im.elements() * sizeof(S) + im.count * im.pixels() * im.step;
   const parallel::Team team(bytes < kAloneBytes);
   const Stores stores = stores_for(bytes, at_most(im.pixels(), kPixels) * sizeof(S), team.size(), false);
-  each_stretch(im, team, [&](size_t from, size_t to, size_t n) { k.from_pixels(y + to, x + from, n, p, stores); });
+  each_stretch(im, team, [&](size_t image, size_t from, size_t to, size_t n) {
+    k.from_pixels(y + to, x[image] + from, n, p, stores);
+  });
   return Status::kOk;
 }
 
 template <class S>
-Status to_images(const Kernels<S>& k, const Images& im, const double* mean, const double* std, const S* y, uint8_t* x) {
+Status to_images(const Kernels<S>& k, const Images& im, const double* mean, const double* std, const S* y,
+                 uint8_t* const* x) {
   using T = Value<S>;
   if (im.elements() == 0) return Status::kOk;
   const FloatEnvironment environment;
   Pixels<T> p = pixels_of<T>(im);
   set_coefficients(im, &p, [&](size_t c) { return Affine<T>{T(0), static_cast<T>(std[c]), static_cast<T>(mean[c])}; });
   const parallel::Team team(im.elements() * sizeof(S) < kAloneBytes);
-  each_stretch(im, team, [&](size_t to, size_t from, size_t n) { k.to_pixels(x + to, y + from, n, p); });
+  each_stretch(im, team,
+               [&](size_t image, size_t to, size_t from, size_t n) { k.to_pixels(x[image] + to, y + from, n, p); });
   return Status::kOk;
 }
 
-#define SIMDNORM_INSTANTIATE(S)                                                                                    \
-  template Status from_images(const Kernels<S>&, const Images&, const double*, const double*, const uint8_t*, S*); \
-  template Status to_images(const Kernels<S>&, const Images&, const double*, const double*, const S*, uint8_t*);
+#define SIMDNORM_INSTANTIATE(S)                                                                                      \
+  template Status from_images(const Kernels<S>&, const Images&, const double*, const double*, const uint8_t* const*, \
+                              S*);                                                                                   \
+  template Status to_images(const Kernels<S>&, const Images&, const double*, const double*, const S*, uint8_t* const*);
 SIMDNORM_INSTANTIATE(float)
 SIMDNORM_INSTANTIATE(double)
 SIMDNORM_INSTANTIATE(Float16)

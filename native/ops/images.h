@@ -8,11 +8,10 @@
 
 namespace simdnorm {
 
-// `count` images of height x width pixels of `step` bytes, 1 to 4; rows begin row_stride bytes apart, images
-// image_stride. The tensor has `channels` planes of height x width, or pixels of `channels` elements, channel c being
-// byte order[c].
+// `count` images of height x width pixels of `step` bytes, 1 to 4, in rows that begin row_stride bytes apart.
+// The tensor has `channels` planes of height x width, or pixels of `channels` elements, channel c being byte order[c].
 struct Images {
-  size_t count, height, width, step, row_stride, image_stride;
+  size_t count, height, width, step, row_stride;
   size_t channels;
   uint8_t order[4];
   bool planar;
@@ -21,14 +20,14 @@ struct Images {
   size_t elements() const { return count * pixels() * channels; }
 };
 
-// y = (byte - mean[c]) / std[c], in double, folded as xHat is.
+// y = (byte - mean[c]) / std[c], folded as xHat is. Image n begins at x[n].
 template <class S>
-Status from_images(const Kernels<S>& k, const Images& images, const double* mean, const double* std, const uint8_t* x,
-                   S* y);
+Status from_images(const Kernels<S>& k, const Images& images, const double* mean, const double* std,
+                   const uint8_t* const* x, S* y);
 // byte = y * std[c] + mean[c], rounded and held within 0 to 255. The bytes of no channel are 0.
 template <class S>
 Status to_images(const Kernels<S>& k, const Images& images, const double* mean, const double* std, const S* y,
-                 uint8_t* x);
+                 uint8_t* const* x);
 
 }  // namespace simdnorm
 

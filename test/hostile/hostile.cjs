@@ -17,6 +17,7 @@ console.log(`seed ${seed}`);
 
 const lib = require(join(root, 'dist', 'index.js'));
 const functional = require(join(root, 'dist', 'functional', 'index.js'));
+const preprocessing = require(join(root, 'dist', 'preprocessing', 'index.js'));
 const { addon } = require(join(root, 'dist', 'internal', 'addon.js'));
 const { lenders } = require(join(root, 'dist', 'tensor.js'));
 
@@ -259,6 +260,32 @@ function localResponseBackwardCall(Kind) {
   return { name: 'localResponseBackward', args, offsets };
 }
 
+/** As addon.cc numbers them, of a hundred pixels or so; the bytes that an array needs. */
+function imageBlock() {
+  const [each, height, width, step] = [1 + below(3), 1 + below(5), 1 + below(40), 1 + below(4)];
+  const channels = 1 + below(step);
+  const rowStride = width * step + pick([0, 0, 5]);
+  const imageStride = height * rowStride + pick([0, 3]);
+  const order = Array.from({ length: 4 }, (_, c) => (c < step ? c : 0));
+  const numbers = [each, height, width, step, rowStride, imageStride, channels, below(2), 0, pick([0, 32])];
+  return {
+    block: new Float64Array([...numbers, ...order, 1, 2, 3, 4, 5, 6, 7, 8]),
+    bytes: (each - 1) * imageStride + (height - 1) * rowStride + width * step,
+    elements: each * height * width * channels,
+  };
+}
+
+function fromImagesCall(Kind) {
+  const { block, bytes, elements } = imageBlock();
+  const arrays = Array.from({ length: 1 + below(3) }, () => make(Uint8Array, bytes));
+  return { name: 'fromImages', args: [block, make(Kind, elements * arrays.length), arrays], offsets: [[8, 1]] };
+}
+
+function toImagesCall(Kind) {
+  const { block, bytes, elements } = imageBlock();
+  return { name: 'toImages', args: [block, filled(Kind, elements), make(Uint8Array, bytes)], offsets: [[8, 1]] };
+}
+
 function mergeCall() {
   const [name, each] = pick([
     ['merge', 5],
@@ -292,26 +319,31 @@ function corrupt(call) {
   const { args, offsets, name } = call;
   const present = args.map((a, i) => i).filter((i) => args[i] !== null && (i > 0 || name.startsWith('merge')));
   const i = pick(present);
-  const x = args[i];
+  // Of a list one array.
+  const list = Array.isArray(args[i]) ? args[i] : args;
+  const at = list === args ? i : below(list.length);
+  const x = list[at];
+  const images = name === 'fromImages' || name === 'toImages';
   // An argument whose elements no other has to be like.
-  const alone = i === 1 && (name === 'moments' || name === 'tally' || (name === 'updateRunning' && args[2] === null));
+  const open = name === 'moments' || name === 'tally' || images;
+  const alone = i === 1 && (open || (name === 'updateRunning' && args[2] === null));
   switch (below(9)) {
     case 0: {
       if (x.length === 0) return false;
-      args[i] = x.slice(0, below(x.length)); // too short
+      list[at] = x.slice(0, below(x.length)); // too short
       return true;
     }
     case 1: {
       const { length } = x;
-      args[i] = detach(x);
+      list[at] = detach(x);
       return length > 0;
     }
     case 2:
       if (x.length === 0) return false;
-      args[i] = shrink(x);
+      list[at] = shrink(x);
       return true;
     case 3:
-      args[i] = x instanceof Float64Array ? new Float32Array(x.length) : new Float64Array(x.length); // another dtype
+      list[at] = x instanceof Float64Array ? new Float32Array(x.length) : new Float64Array(x.length); // another dtype
       return alone ? 'maybe' : true;
     case 4: {
       const [slot, of] = pick(offsets.length ? offsets : [[0, 0]]);
@@ -332,13 +364,22 @@ function corrupt(call) {
     }
     case 5: {
       if (name.startsWith('merge')) return false;
-      const slot = below(name === 'tally' ? 4 : 6);
+      const slot = below(images ? 14 : name === 'tally' ? 4 : 6);
       const old = args[0][slot];
       args[0][slot] = pick([old + 1, old - 1, old + 0.5, -1, NaN, Infinity, 2 ** 31, 2 ** 53, 2 ** 60, 0]);
       return 'maybe'; // a smaller batch is a good call
     }
     case 6: {
       // overlap: an output that lies over another argument, shifted
+      if (images) {
+        const [tensor, bytes] = [args[1], i === 2 ? x : [args[2]].flat()[0]];
+        const both = new ArrayBuffer(tensor.byteLength + bytes.length);
+        args[1] = new tensor.constructor(both, 0, tensor.length);
+        const over = new Uint8Array(both, 1, bytes.length);
+        if (name === 'toImages') args[2] = over;
+        else args[2][i === 2 ? at : 0] = over;
+        return true;
+      }
       const outputs = {
         forward: [2],
         backward: args[8] && random() < 0.5 ? [8] : args[3] ? [3] : [],
@@ -358,8 +399,12 @@ function corrupt(call) {
       return true;
     }
     case 7:
-      args[i] = pick(hostileValues());
-      return args[i] == null || args[i] instanceof Float32Array || (name === 'tally' && i === 1) ? 'maybe' : true;
+      if (list !== args && random() < 0.3) {
+        args[i] = pick([...hostileValues(), list.concat(null), new Array(3)]);
+        return Array.isArray(args[i]) ? 'maybe' : true;
+      }
+      list[at] = pick(hostileValues());
+      return list[at] == null || list[at] instanceof Float32Array || (open && i === 1) || images ? 'maybe' : true;
     default:
       args.length = i; // missing from here on
       return 'maybe';
@@ -370,7 +415,7 @@ const isArray = (a) =>
   ArrayBuffer.isView(a) &&
   !(a instanceof DataView) &&
   Object.getPrototypeOf(a.constructor ?? Object).name === 'TypedArray';
-const snapshot = (args) => args.map((a) => (isArray(a) ? (a.length ? Array.from(a) : []) : null));
+const snapshot = (args) => args.flat().map((a) => (isArray(a) ? (a.length ? Array.from(a) : []) : null));
 const equal = (a, b) =>
   a === b || (a !== null && b !== null && a.length === b.length && a.every((v, i) => Object.is(v, b[i])));
 
@@ -400,6 +445,8 @@ function nativeRound() {
     localResponseCall,
     localResponseBackwardCall,
     tallyCall,
+    fromImagesCall,
+    toImagesCall,
   ];
   const call = pick(calls)(Kind, g);
   const lie = random() < 0.95;
@@ -535,6 +582,45 @@ function hostileTensor(layer, shape) {
   ])();
 }
 
+/** Images that may be none. */
+function hostileImages() {
+  const [height, width, channels] = [1 + below(5), 1 + below(20), 1 + below(4)];
+  const good = () => make(Uint8Array, height * width * channels);
+  const image = (fields) => ({ data: good(), height, width, channels, ...fields });
+  return pick([
+    () => pick(hostileValues()),
+    () => image(),
+    () => image({ data: detach(good()) }),
+    () => image({ data: shrink(good()) }),
+    () => image({ rowStride: pick([1, -1, NaN, width * channels, 2 ** 40, 'x']) }),
+    () => image({ [pick(['width', 'height', 'channels'])]: pick([0, 2, 0.5, -1, NaN, 2 ** 31, 2 ** 53, '3', null]) }),
+    () => [image(), image({ data: pick([good, () => detach(good())])() })],
+    () => [image(), pick(hostileValues())],
+    () => new lib.Tensor(good(), [height, width, channels]),
+    () => new lib.Tensor(detach(good()), [height, width, channels]),
+    () => {
+      const t = new lib.Tensor(good(), [1, height, width, channels]);
+      detach(t.data);
+      return t;
+    },
+    () => {
+      const data = good();
+      return [
+        image({ data }),
+        {
+          height,
+          width,
+          channels,
+          get data() {
+            detach(data);
+            return good();
+          },
+        },
+      ];
+    },
+  ])();
+}
+
 /** A state dict of the layer with lies in it. */
 function hostileState(layer) {
   if (random() < 0.1) return pick(hostileValues());
@@ -614,6 +700,10 @@ function facadeRound() {
       () => functional.batchNorm(x, { training: random() < 0.5, runningMean: pick(hostileValues()), ...opts }),
       () => functional.nativeGroupNormBackward(x, x, 1, { mean: pick(hostileValues()), rstd: [1], ...opts }),
       () => functional.layerNorm(x, pick([shape.at(-1), ...hostileValues()]), opts),
+      () => preprocessing.imagesToTensor(hostileImages(), opts),
+      () => preprocessing.imagesToTensor(hostileImages(), { mean: pick([0.5, [0.5], NaN, 'x']), layout: 'hwc' }),
+      () =>
+        preprocessing.tensorToImages(x, pick([undefined, { layout: 'hwc' }, { out: new Uint8Array(count(shape)) }])),
       () => functional.moments(x, pick([0, [0, 1], ...hostileValues()])),
       () => functional.normalize(x, pick([undefined, { p: pick([1, 2, NaN, 'x']), dim: pick([0, -1, 9, 0.5]) }])),
       () =>
@@ -709,13 +799,37 @@ async function asyncRound() {
   }
 }
 
+/** The same of images. */
+async function asyncImagesRound() {
+  const [height, width] = [1 + below(40), 1 + below(200)];
+  const images = Array.from({ length: 1 + below(3) }, () => {
+    const data = make(Uint8Array, height * width * 3);
+    data.forEach((_, i) => (data[i] = below(256)));
+    return { data, height, width, channels: 3 };
+  });
+  const out = pick([undefined, undefined, make(Float32Array, images.length * height * width * 3)]);
+  const expected = Array.from(preprocessing.imagesToTensor(images).data);
+  const answer = preprocessing.imagesToTensorAsync(images, { out }).then(
+    (y) => ({ y }),
+    (error) => ({ error }),
+  );
+  for (const { data } of images) disturb(data);
+  if (random() < 0.5) disturb(out);
+  for (let i = 0; i < 5; i++) await null;
+  disturb(out);
+  const { y, error } = await answer;
+  tally.async++;
+  if (error && (!out || !(error instanceof RangeError))) violation('good images were refused', error);
+  if (y && !equal(expected, Array.from(y.data))) violation('not what imagesToTensor gives', images);
+}
+
 async function main() {
   for (let i = 0; i < calls; i++) {
     if (i % 499 === 0) addon.setThreads(1 + below(7));
     if (i % 997 === 0)
       addon.isaUse(pick([...lib.isa.supported.keys()].map((k) => lib.isa.all.indexOf(lib.isa.supported[k]))));
     if (random() < 0.002) memoryRound();
-    else if (random() < 0.01) await asyncRound();
+    else if (random() < 0.01) await pick([asyncRound, asyncImagesRound])();
     else if (random() < 0.65) nativeRound();
     else facadeRound();
   }

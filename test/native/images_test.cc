@@ -25,22 +25,28 @@ const Size kSizes[] = {{1, 1, 1, 0},   {2, 3, 5, 0},    {1, 4, 16, 0},   {3, 7, 
                        {2, 5, 37, 11}, {2, 97, 101, 0}, {1, 300, 320, 4}};
 
 Images images_of(const Size& size, size_t step, size_t channels, bool reversed, bool planar) {
-  Images im = {size.count, size.height, size.width, step, 0, 0, channels, {0, 0, 0, 0}, planar};
-  im.row_stride = size.width * step + size.gap;
-  im.image_stride = im.row_stride * (size.height + (size.gap > 0 ? 1 : 0));
+  Images im = {size.count, size.height, size.width, step, size.width * step + size.gap, channels, {0, 0, 0, 0}, planar};
   for (size_t c = 0; c < channels; c++) im.order[c] = static_cast<uint8_t>(reversed ? channels - 1 - c : c);
   return im;
 }
+// A row more than an image has, where there are gaps.
+size_t image_stride(const Images& im) { return im.row_stride * (im.height + (im.row_stride > im.width * im.step)); }
 // Bytes from the first to the last pixel.
 size_t length(const Images& im) {
-  return (im.count - 1) * im.image_stride + (im.height - 1) * im.row_stride + im.width * im.step;
+  return (im.count - 1) * image_stride(im) + (im.height - 1) * im.row_stride + im.width * im.step;
 }
 size_t byte_at(const Images& im, size_t n, size_t pixel, size_t c) {
-  return n * im.image_stride + pixel / im.width * im.row_stride + pixel % im.width * im.step + im.order[c];
+  return n * image_stride(im) + pixel / im.width * im.row_stride + pixel % im.width * im.step + im.order[c];
 }
 size_t element_at(const Images& im, size_t n, size_t pixel, size_t c) {
   const size_t all = im.pixels();
   return im.planar ? (n * im.channels + c) * all + pixel : (n * all + pixel) * im.channels + c;
+}
+
+std::vector<uint8_t*> starts(const Images& im, uint8_t* x) {
+  std::vector<uint8_t*> all;
+  for (size_t n = 0; n < im.count; n++) all.push_back(x + n * image_stride(im));
+  return all;
 }
 
 // f(images, label) for every form.
@@ -65,7 +71,7 @@ void each_form(F f) {
 template <class S>
 Values forward(const Kernels<S>& k, const Images& im, const Guarded<uint8_t>& x, size_t tail) {
   const Guarded<S> y(im.elements(), tail);
-  CHECK(from_images(k, im, kMean, kStd, x.get(), y.get()) == Status::kOk && y.intact());
+  CHECK(from_images(k, im, kMean, kStd, starts(im, x.get()).data(), y.get()) == Status::kOk && y.intact());
   Values out;
   for (size_t i = 0; i < y.size(); i++) out.push_back(wide(y[i]));
   return out;
@@ -76,7 +82,7 @@ std::vector<uint8_t> back(const Kernels<S>& k, const Images& im, const Values& y
   for (size_t i = 0; i < y.size(); i++) from[i] = stored<S>(static_cast<Value<S>>(y[i]));
   const Guarded<uint8_t> x(length(im));
   memset(x.get(), 77, x.size());
-  CHECK(to_images(k, im, kMean, kStd, from.get(), x.get()) == Status::kOk && x.intact());
+  CHECK(to_images(k, im, kMean, kStd, from.get(), starts(im, x.get()).data()) == Status::kOk && x.intact());
   return std::vector<uint8_t>(x.get(), x.get() + x.size());
 }
 
@@ -113,8 +119,8 @@ void check(const char* type) {
       }
     }
     for (size_t i = 0; im.channels == im.step && i < again.size(); i++) {
-      const bool gap =
-          i % im.image_stride / im.row_stride >= im.height || i % im.image_stride % im.row_stride >= im.width * im.step;
+      const bool gap = i % image_stride(im) / im.row_stride >= im.height ||
+                       i % image_stride(im) % im.row_stride >= im.width * im.step;
       gaps = gaps && (!gap || again[i] == 77);
     }
     CHECK(worst <= 1, "%s %s: %g", type, label, worst);
@@ -147,7 +153,7 @@ void rounding() {
   for (size_t isa = 0; isa < dispatch::count(); isa++) {
     if (!dispatch::supported(isa)) continue;
     std::vector<uint8_t> x(40);
-    to_images(dispatch::table(isa).of(S()), im, mean, std, y.data(), x.data());
+    to_images(dispatch::table(isa).of(S()), im, mean, std, y.data(), starts(im, x.data()).data());
     for (size_t i = 0; i < 40; i++) {
       const bool exact = sizeof(S) > 2 || fabs(values[i % 16]) < 3 || !(fabs(values[i % 16]) < 1e10);
       CHECK(!exact || x[i] == expected[i % 16], "%g is %d", values[i % 16], x[i]);
