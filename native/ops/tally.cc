@@ -178,13 +178,17 @@ void tally_tile(const Tallies<S>& k, const S* x, Rows rows, const double* weight
   tally_with_care(x, rows, weights, careful, out);
 }
 
+constexpr size_t kMerges = 256;  // one thread does at once
+
 // parts[unit * each + i], merged over the units in a fixed binary tree into parts[i].
-void merge_units(Tally* parts, size_t units, size_t each) {
-  for (size_t step = 1; step < units; step *= 2) {
-    for (size_t u = 0; u + step < units; u += 2 * step) {
-      for (size_t i = 0; i < each; i++) merge(parts[u * each + i], parts[(u + step) * each + i]);
+void merge_units(Tally* parts, size_t units, size_t each, const parallel::Team& team) {
+  team.for_each(each, kMerges, [&](size_t from, size_t to, size_t) {
+    for (size_t step = 1; step < units; step *= 2) {
+      for (size_t u = 0; u + step < units; u += 2 * step) {
+        for (size_t i = from; i < to; i++) merge(parts[u * each + i], parts[(u + step) * each + i]);
+      }
     }
-  }
+  });
 }
 
 size_t gcd(size_t a, size_t b) { return b == 0 ? a : gcd(b, a % b); }
@@ -198,7 +202,7 @@ Status tally_columns(const Tallies<S>& k, const Samples& s, const S* x, const do
   const size_t rows = s.outer / together, rest = s.outer % together;
   const ColumnBlocks blocks(rows, kTallyUnit / 4, kTallyUnit);
   const size_t units = rows > 0 ? blocks.units() : 0, tiles = ceil_div(cols, kTallyColumns);
-  const Scratch<Tally> parts((units + 1) * cols);
+  const Scratch<Tally> parts((units + (rest > 0 ? 1 : 0)) * cols);
   if (!parts.ok()) return Status::kOutOfMemory;
   const size_t stride = together * s.stride;
   const parallel::Team team(s.outer * s.channels * sizeof(S) < kAloneBytes);
@@ -209,16 +213,18 @@ Status tally_columns(const Tallies<S>& k, const Samples& s, const S* x, const do
                  weights ? weights + row : nullptr, parts.get() + u * cols + j);
     }
   });
-  merge_units(parts.get(), units, cols);
+  merge_units(parts.get(), units, cols, team);
   Tally* const total = parts.get();
   Tally* const last = parts.get() + units * cols;
   if (rest > 0) tally_tile(k, x + rows * stride, {rest, s.channels, s.stride}, nullptr, last);
-  for (size_t c = 0; c < s.channels; c++) {
-    Tally all = kEmpty;
-    for (size_t p = 0; units > 0 && p < together; p++) merge(all, total[p * s.stride + c]);
-    if (rest > 0) merge(all, last[c]);
-    merge(state[c], all);
-  }
+  team.for_each(s.channels, kMerges, [&](size_t from, size_t to, size_t) {
+    for (size_t c = from; c < to; c++) {
+      Tally all = kEmpty;
+      for (size_t p = 0; units > 0 && p < together; p++) merge(all, total[p * s.stride + c]);
+      if (rest > 0) merge(all, last[c]);
+      merge(state[c], all);
+    }
+  });
   return Status::kOk;
 }
 
@@ -255,7 +261,7 @@ Status tally_runs(const Tallies<S>& k, const Samples& s, const S* x, const doubl
       parts.get()[u * s.channels + c] = unit;
     }
   });
-  merge_units(parts.get(), units, s.channels);
+  merge_units(parts.get(), units, s.channels, team);
   for (size_t c = 0; c < s.channels; c++) merge(state[c], parts.get()[c]);
   return Status::kOk;
 }
