@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
-const digestTests = ['kernels', 'ops', 'local_response', 'images'];
+const digestTests = ['kernels', 'ops', 'local_response', 'images', 'tally'];
 
 const neonCompiler = process.env.SIMDNORM_ARM64_CXX ?? 'aarch64-linux-gnu-g++';
 const emulator = ['qemu-aarch64-static', '-L', '/usr/aarch64-linux-gnu'];

@@ -23,7 +23,8 @@ Tally tally_of(double center, const WeightedSums& s, double min, double max, dou
     return none;
   }
   const Twice offset = s.sum / s.weight;
-  Tally t = {s.weight, Twice{center, 0} + offset, s.squares - s.sum * offset, min, max, missing};
+  // A zero is +0 there, whichever of them came first.
+  Tally t = {s.weight, Twice{center, 0} + offset, s.squares - s.sum * offset, min + 0.0, max + 0.0, missing};
   if (t.m2.high < 0) t.m2 = {0, 0};
   if (!isfinite(s.sum.high)) t.m2 = {NAN, 0};
   return t;
@@ -35,8 +36,10 @@ Tally tally_of(const Deviations<double>& d, double count) {
 }
 
 // Whether the center was so near to the mean that M2, a difference, has three quarters of the sum of squares, and
-// nearly all of its digits; false for data with a NaN or an infinity.
-bool holds(const Deviations<double>& d, double count) { return d.sum * d.sum <= d.squares * (count * 0.25); }
+// nearly all of its digits; false for data with a NaN or an infinity. (The square of the sum alone might overflow.)
+bool holds(const Deviations<double>& d, double count) {
+  return isfinite(d.sum) && d.sum * (d.sum / count) <= d.squares * 0.25;
+}
 
 // The mean in the precision of T, to be counted from.
 template <class T>
@@ -47,6 +50,7 @@ double center_at(double mean) {
 template <class T>
 double own_center(const Deviations<double>& d, double count) {
   return center_at<T>(d.center + d.sum / count);
+}
 }
 
 // The careful way: value by value, with weights and missing values, about the column's own mean.

@@ -108,6 +108,16 @@ class Guarded {
   unsigned char *base_, *begin_;
 };
 
+// What sums are checked with: 113 bits, but where a compiler has no such type.
+#ifdef __SIZEOF_FLOAT128__
+using Exact = __float128;
+constexpr bool kQuad = true;
+#else
+using Exact = long double;
+constexpr bool kQuad = std::numeric_limits<long double>::digits == 113;
+#endif
+inline Exact size(Exact v) { return v < 0 ? -v : v; }
+
 // Results of any type as doubles, which hold every float exactly. Compared by bits, all NaNs as one.
 using Values = std::vector<double>;
 

@@ -17,7 +17,16 @@ bool complete(const simdnorm::Kernels<T>& k) {
          k.apply_by_row && k.normalize_rows && k.gate_runs && k.gate_elements && k.gate_by_row && k.grad_sums &&
          k.grad_elements && k.drain && k.backward_rows && k.grad_sums_row && k.grad_columns && k.slope_runs &&
          k.slope_elements && k.slope_columns && k.slope_by_row && k.squares && k.respond && k.respond_back &&
-         k.respond_slope && k.window_sums;
+         k.respond_slope && k.from_pixels && k.to_pixels && k.window_sums;
+}
+template <class S>
+bool complete(const simdnorm::Tallies<S>& k) {
+  return k.columns && k.run;
+}
+bool complete(const simdnorm::KernelTable& t) {
+  return complete(t.f32) && complete(t.f64) && complete(t.f16) && complete(t.bf16) && complete(t.tally_f32) &&
+         complete(t.tally_f64) && complete(t.tally_f16) && complete(t.tally_bf16) && complete(t.tally_u8) &&
+         complete(t.tally_i8) && complete(t.tally_i16) && complete(t.tally_i32);
 }
 
 }  // namespace
@@ -30,7 +39,7 @@ int main() {
   CHECK(!dispatch::supported(count) && !dispatch::supported(SIZE_MAX));
   for (size_t i = 0; i < count; i++) {
     const simdnorm::KernelTable& table = dispatch::table(i);
-    CHECK(complete(table.f32) && complete(table.f64), "%s", table.name);
+    CHECK(complete(table), "%s", table.name);
     for (size_t j = 0; j < i; j++) CHECK(strcmp(table.name, dispatch::table(j).name) != 0, "%s twice", table.name);
   }
 

@@ -1,15 +1,16 @@
-// Merging counts, means and M2: any tree gives the moments of the whole, exactly where doubles allow it.
+// Merging counts, means and M2: any tree gives the moments of the whole, exactly where doubles allow it. And the
+// arithmetic of numbers of twice a double's precision.
 #include "native/core/moments.h"
 
 #include <utility>
 
+#include "native/core/twice.h"
 #include "native/dispatch/dispatch.h"
 #include "test/native/check.h"
 #include "test/native/data.h"
 
-using simdnorm::Cascade;
-using simdnorm::merge;
-using simdnorm::Moments;
+using namespace simdnorm;
+using test::Exact;
 using test::Random;
 
 namespace {
@@ -157,16 +158,16 @@ void kernels_merge_alike() {
   Random random(4);
   std::vector<float> x(rows * cols);
   for (float& v : x) v = static_cast<float>(1000 + random.normal());
-  for (size_t isa = 0; isa < simdnorm::dispatch::count(); isa++) {
-    if (!simdnorm::dispatch::supported(isa)) continue;
-    const simdnorm::KernelTable& table = simdnorm::dispatch::table(isa);
+  for (size_t isa = 0; isa < dispatch::count(); isa++) {
+    if (!dispatch::supported(isa)) continue;
+    const KernelTable& table = dispatch::table(isa);
     const auto spread = [](std::vector<double>& state) {
       double* s = state.data();
-      return simdnorm::Spread<double*>{s, s + cols, s + 2 * cols, s + 3 * cols};
+      return Spread<double*>{s, s + cols, s + 2 * cols, s + 3 * cols};
     };
     const auto columns = [&](size_t row, size_t n) {
       std::vector<double> state(4 * cols);
-      table.f32.moments_columns(x.data() + row * cols, {n, cols, cols}, simdnorm::About::kMean, spread(state));
+      table.f32.moments_columns(x.data() + row * cols, {n, cols, cols}, About::kMean, spread(state));
       return state;
     };
     const auto at = [](const std::vector<double>& s, size_t j, size_t n) {
@@ -182,6 +183,66 @@ void kernels_merge_alike() {
   }
 }
 
+// ---- Twice ----
+
+Exact exact(Twice t) { return static_cast<Exact>(t.high) + t.low; }
+
+// Within 2^-100 of `scale`, and rounded: the high part is the whole as a double.
+bool is(Twice t, Exact value, Exact scale) {
+  return t.high + t.low == t.high && test::size(exact(t) - value) <= 0x1p-100 * test::size(scale);
+}
+
+// Of 53 random bits, or of few.
+double any(Random& random, int exponents) {
+  double v = 1 + (random.below(4) ? random.uniform() : static_cast<double>(random.below(8)) / 8);
+  if (random.below(2)) v = -v;
+  return ldexp(v, static_cast<int>(random.below(static_cast<size_t>(2 * exponents + 1))) - exponents);
+}
+Twice any_twice(Random& random, int exponents) {
+  const double high = any(random, exponents);
+  return settled(high, random.below(8) ? high * (random.uniform() - 0.5) * 0x1p-53 : 0);
+}
+
+void twice() {
+  if (!test::kQuad) return;
+  Random random(5);
+  for (const int exponents : {0, 3, 60, 200}) {
+    for (int i = 0; i < 20000; i++) {
+      const double u = any(random, exponents), v = any(random, exponents);
+      const Twice p = product(u, v);
+      CHECK(exact(p) == static_cast<Exact>(u) * v && p.high == u * v, "%a * %a", u, v);
+
+      const Twice a = any_twice(random, exponents), b = any_twice(random, exponents);
+      const Exact x = exact(a), y = exact(b), most = test::size(x) > test::size(y) ? x : y;
+      CHECK(is(a + b, x + y, most), "%a + %a, %a + %a", a.high, a.low, b.high, b.low);
+      CHECK(is(a - b, x - y, most), "%a + %a, %a + %a", a.high, a.low, b.high, b.low);
+      CHECK(is(a * b, x * y, x * y), "%a + %a, %a + %a", a.high, a.low, b.high, b.low);
+      CHECK(is(a / b, x / y, x / y), "%a + %a, %a + %a", a.high, a.low, b.high, b.low);
+      // What nearly cancels, or does.
+      const Twice near = a + Twice{a.high * (random.uniform() - 0.5) * 0x1p-40, 0};
+      CHECK(is(a - near, x - exact(near), x), "%a + %a, %a + %a", a.high, a.low, near.high, near.low);
+      const Twice zero = a - a, one = a / a;
+      CHECK(zero.high == 0 && zero.low == 0 && one.high == 1 && one.low == 0, "%a + %a", a.high, a.low);
+    }
+  }
+  for (const double v : {1e300, -1e-290, 0.1, 3.0}) {
+    const Twice a = {v, 0}, same = a * Twice{1, 0}, all = a / Twice{1, 0}, sum = a + Twice{0, 0};
+    CHECK(same.high == v && all.high == v && sum.high == v && same.low == 0 && all.low == 0 && sum.low == 0, "%g", v);
+  }
+}
+
+// An infinity stays one: what was left of it is NaN, and must not spoil it.
+void infinite_twice() {
+  const Twice infinite = {INFINITY, 0}, one = {1, 0x1p-60}, great = {1e200, 1e180};
+  for (const Twice t : {infinite + one, one + infinite, infinite - one, infinite * one, one * infinite, infinite / one,
+                        infinite + infinite, great * great, settled(INFINITY, NAN)}) {
+    CHECK(t.high == INFINITY && t.low == 0, "%g + %g", t.high, t.low);
+  }
+  for (const Twice t : {infinite - infinite, infinite * Twice{0, 0}, Twice{0, 0} / Twice{0, 0}}) {
+    CHECK(isnan(t.high) && t.low == 0, "%g + %g", t.high, t.low);
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -190,5 +251,7 @@ int main() {
   cycles();
   cascade_is_pairwise();
   kernels_merge_alike();
+  twice();
+  infinite_twice();
   return test::finish();
 }
