@@ -5,6 +5,8 @@ import { readFileSync } from 'node:fs';
 
 export const EPS = 1e-5;
 export const MOMENTUM = 0.1;
+/** Of ImageNet, in [0, 1]. */
+export const IMAGES = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 export const LRN = { alpha: 1e-4, beta: 0.75, k: 1 };
 
 export const product = (sizes) => sizes.reduce((all, n) => all * n, 1);
@@ -49,16 +51,25 @@ export function geometryOf({ op, shape, param, layout }) {
   return beside ? [n, s, groups, c / groups, 1, c] : [n, 1, groups, (c / groups) * s, s, c];
 }
 
-/** `length` numbers from shift to shift + scale, the same in every run and every language. */
+/** 32 bits for each index, the same in every run and every language. */
+function hash(i, seed) {
+  let h = Math.imul((i + Math.imul(seed, 0x9e3779b1)) | 0, 0x85ebca6b);
+  h ^= h >>> 15;
+  h = Math.imul(h, 0xc2b2ae35);
+  return h ^ (h >>> 13);
+}
+
+/** `length` numbers from shift to shift + scale. */
 function uniform(length, seed, scale, shift) {
   const out = new Float32Array(length);
-  for (let i = 0; i < length; i++) {
-    let h = Math.imul((i + Math.imul(seed, 0x9e3779b1)) | 0, 0x85ebca6b);
-    h ^= h >>> 15;
-    h = Math.imul(h, 0xc2b2ae35);
-    h ^= h >>> 13;
-    out[i] = ((h >>> 8) / 2 ** 24) * scale + shift;
-  }
+  for (let i = 0; i < length; i++) out[i] = ((hash(i, seed) >>> 8) / 2 ** 24) * scale + shift;
+  return out;
+}
+
+/** The bytes of an images cell, whose shape is the tensor's, as pixels: (N, H, W, C). */
+export function pixelsOf({ shape }) {
+  const out = new Uint8Array(product(shape));
+  for (let i = 0; i < out.length; i++) out[i] = hash(i, 1) >>> 24;
   return out;
 }
 
@@ -66,7 +77,7 @@ function uniform(length, seed, scale, shift) {
 export function inputsOf(cell) {
   const { op, shape } = cell;
   const length = product(shape);
-  const affine = op !== 'lrn' && op !== 'none';
+  const affine = op !== 'lrn' && op !== 'none' && op !== 'images';
   const channels = affine ? geometryOf(cell)[5] : 0;
   const running = op === 'batchnorm';
   return {

@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
-import { EPS, geometryOf, inputsOf, LRN, MOMENTUM, product } from './cells.mjs';
+import { EPS, geometryOf, IMAGES, inputsOf, LRN, MOMENTUM, pixelsOf, product } from './cells.mjs';
 
 function load(path) {
   const options = { module: ts.ModuleKind.CommonJS, target: ts.ScriptTarget.ES2022 };
@@ -160,9 +160,30 @@ function windowKinds(cell) {
   return { y: kind(answer.y, (i) => abs(answer.y[i])), dx: kind(answer.dx, (i) => answer.terms[i]) };
 }
 
+/** The same of imagesToTensor. */
+function imageKinds(cell) {
+  const { mean, std } = IMAGES;
+  const [, channels, ...sizes] = cell.shape;
+  const pixels = product(sizes);
+  const x = pixelsOf(cell);
+  const chosen = spread(min(MOST, x.length), x.length);
+  const channel = (i) => floor(chosen[i] / pixels) % channels;
+  const byte = (i) => {
+    const image = floor(chosen[i] / (pixels * channels));
+    return x[(image * pixels + (chosen[i] % pixels)) * channels + channel(i)];
+  };
+  const size = (i) => (byte(i) / 255 + mean[channel(i)]) / std[channel(i)];
+  const expected = Float64Array.from(chosen, (_, i) => (byte(i) / 255 - mean[channel(i)]) / std[channel(i)]);
+  // The roundings of scale and shift, of what is multiplied, and of the result.
+  const allowed = (i) => 4 * unitRoundoff.float32 * size(i);
+  return { y: { expected, allowed, size, at: (i) => chosen[i] } };
+}
+
+const kindsOf = { none: () => ({}), lrn: windowKinds, images: imageKinds };
+
 /** The judge of a cell's results, for all of its modes but where running statistics replace the batch's. */
 export function judgeOf(cell) {
-  const kinds = cell.op === 'none' ? {} : cell.op === 'lrn' ? windowKinds(cell) : normKinds(cell);
+  const kinds = (kindsOf[cell.op] ?? normKinds)(cell);
   /**
    * @param results y, dx, dweight, dbias, runningMean, runningVar: those there are, of the whole tensor
    * @returns the largest error in ulp, and what is beyond the tests' tolerances

@@ -1,6 +1,7 @@
 // The least that any implementation of a cell must do: the same bytes read and written, with one multiply-add, under
 // the same protocol and in the same minutes, because the memory of a shared machine is not the same an hour later.
-//   forward: y = a x + b.   backward: dx = a dy + x.   LIMIT_STREAM: with streaming stores
+//   forward: y = a x + b, x being bytes for images.   backward: dx = a dy + x.   LIMIT_STREAM: with streaming stores
+#include <stdint.h>
 #include <stdlib.h>
 
 #include <atomic>
@@ -32,9 +33,18 @@ inline void store(float* to, Line v) {
 }
 
 inline Line load(const float* from) { return *reinterpret_cast<const Line*>(from); }
+inline Line load(const uint8_t* from) {
+#ifdef __AVX512F__
+  const __m512 v = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+  return reinterpret_cast<const Line&>(v);
+#else
+  typedef uint8_t Bytes __attribute__((vector_size(16), aligned(1), may_alias));
+  return __builtin_convertvector(*reinterpret_cast<const Bytes*>(from), Line);  // which gcc 12 takes apart
+#endif
+}
 
-template <bool stream>
-void forward(float* y, const float* x, long n) {
+template <bool stream, class X>
+void forward(float* y, const X* x, long n) {
   for (long i = 0; i < n; i += 4 * kLine) {
     for (long k = i; k < i + 4 * kLine; k += kLine) store<stream>(y + k, load(x + k) * 1.1f + 0.1f);
   }
@@ -98,10 +108,14 @@ serve::Job prepare(const serve::Cell& cell) {
 #endif
   if (cell.op == "none") throw std::runtime_error("there is nothing to do");
   const long n = (cell.count() + 127) / 128 * 128;
-  const serve::Array x(n), y(n), dy = cell.backward() ? serve::Array(n) : serve::Array();
+  const bool images = cell.op == "images";
+  const serve::Array x(images ? n / 4 : n), y(n), dy = cell.backward() ? serve::Array(n) : serve::Array();
   const auto part = [=](float* out, long from, long size) {
     const float* const at = x.data() + from;
-    if (cell.backward()) {
+    if (images) {
+      const uint8_t* const bytes = reinterpret_cast<const uint8_t*>(x.data()) + from;
+      kStream ? forward<true>(out + from, bytes, size) : forward<false>(out + from, bytes, size);
+    } else if (cell.backward()) {
       kStream ? backward<true>(out + from, dy.data() + from, at, size)
               : backward<false>(out + from, dy.data() + from, at, size);
     } else {

@@ -6,7 +6,7 @@
 // lie together (BatchNorm, GroupNorm, InstanceNorm), `columns` where channels lie side by side, `rows` for LayerNorm and
 // RMSNorm; `windows` are LocalResponseNorm's. Each gives { forward(y, mode), backward(dx) }.
 
-import { EPS, geometryOf, inputsOf, LRN, MOMENTUM, product } from '../cells.mjs';
+import { EPS, geometryOf, IMAGES, inputsOf, LRN, MOMENTUM, pixelsOf, product } from '../cells.mjs';
 import { serve, Unsupported } from './serve.mjs';
 
 // ---- along the data: elements [from, to) ----
@@ -353,7 +353,28 @@ function windows({ shape: [n, channels, ...spatial], param: size, x, dy }) {
   return { forward, backward };
 }
 
+function plane(y, x, to, from, pixels, channels, scale, shift) {
+  for (let i = 0; i < pixels; i++) y[to + i] = x[from + i * channels] * scale + shift;
+}
+
+function images(cell) {
+  const x = pixelsOf(cell);
+  const [n, channels, ...sizes] = cell.shape;
+  const pixels = product(sizes);
+  const forward = (y) => {
+    for (let image = 0; image < n; image++) {
+      const at = image * pixels * channels;
+      for (let c = 0; c < channels; c++) {
+        const [scale, shift] = [1 / 255 / IMAGES.std[c], -IMAGES.mean[c] / IMAGES.std[c]];
+        plane(y, x, at + c * pixels, at + c, pixels, channels, scale, shift);
+      }
+    }
+  };
+  return { forward };
+}
+
 function loopsOf(work) {
+  if (work.op === 'images') return images(work);
   if (work.op === 'lrn') {
     if (work.layout === 'nhwc') throw new Unsupported('no loops for channels-last');
     return windows(work);
@@ -375,7 +396,7 @@ function prepare(cell) {
     dweight: weight && new Float32Array(weight.length),
     dbias: bias && new Float32Array(bias.length),
   };
-  const geometry = op === 'lrn' ? null : geometryOf(cell);
+  const geometry = op === 'lrn' || op === 'images' ? null : geometryOf(cell);
   const loops = loopsOf({ ...cell, ...inputs, ...gradients, geometry });
   const given = (results) => Object.fromEntries(Object.entries(results).filter(([, data]) => data));
 

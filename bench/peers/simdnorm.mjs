@@ -3,12 +3,13 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { EPS, inMemory, inputsOf, LRN, MOMENTUM, product } from '../cells.mjs';
+import { EPS, IMAGES, inMemory, inputsOf, LRN, MOMENTUM, pixelsOf, product } from '../cells.mjs';
 import { root } from '../build.mjs';
 import { serve } from './serve.mjs';
 
 const folder = process.env.BENCH_PACKAGE ?? root;
-const simdnorm = createRequire(join(folder, 'package.json'))(folder);
+const require = createRequire(join(folder, 'package.json'));
+const simdnorm = require(folder);
 const { version } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
 
 function layerOf({ op, shape, param }) {
@@ -31,10 +32,20 @@ function layerOf({ op, shape, param }) {
   }
 }
 
+function imagesOf(cell) {
+  const { imagesToTensor } = require(join(folder, 'dist', 'preprocessing'));
+  const [n, channels, height, width] = cell.shape;
+  const x = simdnorm.tensor(pixelsOf(cell), [n, height, width, channels]);
+  const options = cell.variant === 'reused' ? { ...IMAGES, out: new Float32Array(product(cell.shape)) } : IMAGES;
+  let y;
+  return { run: () => (y = imagesToTensor(x, options)), results: () => ({ y: y.data }) };
+}
+
 function prepare(cell) {
   const { op, mode, variant, threads } = cell;
   simdnorm.setNumThreads(threads);
   if (op === 'none') return { run: simdnorm.getNumThreads, results: () => ({}) };
+  if (op === 'images') return imagesOf(cell);
 
   const tensor = (data) => {
     const sizes = inMemory(cell);

@@ -22,18 +22,24 @@ except ImportError as error:
     sys.exit()
 
 EPS, MOMENTUM = 1e-5, 0.1
+IMAGE_MEAN, IMAGE_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 SAMPLE_US, SLOW_US = 50, 4e5  # a call as long as the second is not repeated
 aten = torch.ops.aten
 
 
-def uniform(shape, seed, scale, shift):
-    """Numbers from shift to shift + scale, the same in every run and every language."""
+def hashed(shape, seed):
     h = np.arange(int(np.prod(shape)), dtype=np.uint32)
     h += np.uint32(seed * 0x9E3779B1 & 0xFFFFFFFF)
     h *= np.uint32(0x85EBCA6B)
     h ^= h >> np.uint32(15)
     h *= np.uint32(0xC2B2AE35)
     h ^= h >> np.uint32(13)
+    return h
+
+
+def uniform(shape, seed, scale, shift):
+    """Numbers from shift to shift + scale, the same in every run and every language."""
+    h = hashed(shape, seed)
     u = (h >> np.uint32(8)).astype(np.float32) / np.float32(2**24)  # exact: 24 bits
     if scale != 1 or shift != 0:
         u = (u.astype(np.float64) * scale + shift).astype(np.float32)
@@ -96,11 +102,24 @@ def composed(cell, x, weight, bias):
     raise ValueError("no such function")
 
 
+def images(cell):
+    """Bytes (N, H, W, C) to planes; param 0 as it is usually written, whose planes are strided, 1 the fastest way found."""
+    n, channels, *sizes = cell.shape
+    pixels = (hashed(cell.shape, 1) >> np.uint32(24)).astype(np.uint8)
+    x = torch.from_numpy(pixels.reshape(n, *sizes, channels))
+    mean, std = (torch.tensor(each).view(1, channels, 1, 1) for each in (IMAGE_MEAN, IMAGE_STD))
+    if cell.param == 0:
+        return lambda: ((x.permute(0, 3, 1, 2).float() / 255 - mean) / std,)
+    return lambda: (x.permute(0, 3, 1, 2).contiguous().float().div_(255).sub_(mean).div_(std),)
+
+
 def prepare(cell):
     """run() -> a tuple of results, and their names."""
     torch.set_num_threads(cell.threads)
     if cell.op == "none":
         raise ValueError("there is nothing to do")
+    if cell.op == "images":
+        return images(cell), ["y"]
     x = cell.tensor(1, 4, -1)
     dy = cell.tensor(2, 2, -1) if cell.mode == "backward" else None
     sizes = cell.row if cell.op in ("layernorm", "rmsnorm") else cell.shape[1:2]

@@ -17,6 +17,7 @@ template <class Body>
 inline void with_known(size_t step, size_t channels, Body body) {
   if (step == 3 && channels == 3) return body(Known<3>(), Known<3>());
   if (step == 4 && channels == 3) return body(Known<4>(), Known<3>());
+  if (step == 4 && channels == 4) return body(Known<4>(), Known<4>());
   if (step == 1) return body(Known<1>(), Known<1>());
   body(step, channels);
 }
@@ -44,42 +45,65 @@ inline size_t pixels_to_line(const S* y, const Pixels<Value<S>>& p) {
   return n;
 }
 
+// What Pixels says, out of memory that a store might change: in registers, where there are enough of them.
+template <class T, class Step, class Channels>
+struct Standardizer {
+  const Step step;
+  const Channels channels;
+  Bytes lanes[4][4];
+  Vec<T> center[4], scale[4], shift[4];
+
+  Standardizer(const Pixels<T>& p, Step step, Channels channels) : step(step), channels(channels) {
+    for (size_t v = 0; v < channels; v++) {
+      for (size_t c = 0; c < step; c++) lanes[v][c] = Bytes::load(p.lanes[v][c]);
+      center[v] = load(p.center[v], All{});
+      scale[v] = load(p.scale[v], All{});
+      shift[v] = load(p.shift[v], All{});
+    }
+  }
+  // f(v, vector v) of the sixteen pixels at x.
+  template <class F>
+  void operator()(const uint8_t* x, F f) const {
+    Bytes pixels[4];
+    for (size_t c = 0; c < step; c++) pixels[c] = Bytes::load(x + c * kLanes);
+    for (size_t v = 0; v < channels; v++) {
+      Bytes b = pixels[0].pick(lanes[v][0]);
+      for (size_t c = 1; c < step; c++) b = b | pixels[c].pick(lanes[v][c]);
+      f(v, (numbers_of(b, T()) - center[v]) * scale[v] + shift[v]);
+    }
+  }
+};
+
 template <class S>
 SIMDNORM_KERNEL void from_pixels(S* y, const uint8_t* x, size_t n, const Pixels<Value<S>>& p, Stores stores) {
   using T = Value<S>;
   with_known(p.step, p.channels, [&](auto step, auto channels) {
-    const auto vector = [&](const uint8_t* from, size_t v) {
-      Bytes b = Bytes::load(from).pick(Bytes::load(p.lanes[v][0]));
-      for (size_t c = 1; c < step; c++) b = b | Bytes::load(from + c * kLanes).pick(Bytes::load(p.lanes[v][c]));
-      const Vec<T> center = load(p.center[v], All{}), scale = load(p.scale[v], All{}), shift = load(p.shift[v], All{});
-      return (numbers_of(b, T()) - center) * scale + shift;
-    };
-    size_t i = 0;
-    const auto some = [&](size_t count) {
+    using Standard = Standardizer<T, decltype(step), decltype(channels)>;
+    const size_t each = p.planar() ? 1 : size_t(channels), apart = p.apart;
+    const auto some = [&](size_t i, size_t count) {
       uint8_t pixels[4 * kLanes] = {};
       for (size_t k = 0; k < count * step; k++) pixels[k] = x[i * step + k];
-      S* const to = y + i * (p.planar() ? 1 : size_t(channels));
-      for (size_t v = 0; v < channels; v++) {
+      Standard(p, step, channels)(pixels, [&](size_t v, Vec<T> value) {
         const size_t lanes = lanes_of(p, count, v);
-        if (lanes > 0) store(to + v * p.apart, vector(pixels, v), first_lanes(lanes));
-      }
-      i += count;
+        if (lanes > 0) store(y + i * each + v * apart, value, first_lanes(lanes));
+      });
     };
     const size_t head = stores == Stores::kStreamed ? pixels_to_line(y, p) : kLanes;
     const bool streamed = head < kLanes && head < n;
-    if (streamed && head > 0) some(head);
+    size_t i = streamed ? head : 0;
+    if (i > 0) some(0, i);
+    const Standard standard(p, step, channels);
     for (; i + kLanes <= n; i += kLanes) {
-      S* const to = y + i * (p.planar() ? 1 : size_t(channels));
-      for (size_t v = 0; v < channels; v++) {
-        const Vec<T> value = vector(x + i * step, v);
+      S* const to = y + i * each;
+      standard(x + i * step, [&](size_t v, Vec<T> value) {
         if (streamed) {
-          value.stream(to + v * p.apart);
+          value.stream(to + v * apart);
         } else {
-          value.store(to + v * p.apart);
+          value.store(to + v * apart);
         }
-      }
+      });
     }
-    if (i < n) some(n - i);
+    if (i < n) some(i, n - i);
   });
   after(stores);
 }
