@@ -51,7 +51,6 @@ template <class T>
 double own_center(const Deviations<double>& d, double count) {
   return center_at<T>(d.center + d.sum / count);
 }
-}
 
 // The careful way: value by value, with weights and missing values, about the column's own mean.
 class Careful {

@@ -341,12 +341,13 @@ void kernels(const char* type) {
     const auto all = [&](const Tallies<S>& k, Values& down, Values& along) {
       const size_t n = f.channels * f.inner, stride = f.all * f.inner;
       const Guarded<double> a(n), b(n), c(n), d(n), e(n), g(n), h(n);
-      k.columns(x.get(), {f.outer, n, stride}, {a.get(), b.get(), c.get(), d.get(), e.get(), g.get(), h.get()});
+      k.columns(x.get(), {f.outer, n, stride}, nullptr,
+                {a.get(), b.get(), c.get(), d.get(), e.get(), g.get(), h.get()});
       for (const Guarded<double>* out : {&a, &b, &c, &d, &e, &g, &h}) {
         CHECK(out->intact(), "%s", label.text);
         down.insert(down.end(), out->get(), out->get() + n);
       }
-      const Deviations<double> s = k.run(x.get(), stride, f.outer, n, 0);
+      const Deviations<double> s = k.run(x.get(), stride, f.outer, n, nullptr, 0);
       along = {s.center, s.sum, s.sum_low, s.squares, s.squares_low, s.min, s.max};
       for (size_t j = 0; j < n; j++) {
         bool is_finite = true;
