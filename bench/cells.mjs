@@ -77,7 +77,7 @@ export function pixelsOf({ shape }) {
 export function inputsOf(cell) {
   const { op, shape } = cell;
   const length = product(shape);
-  const affine = op !== 'lrn' && op !== 'none' && op !== 'images';
+  const affine = !['lrn', 'none', 'images', 'statistics'].includes(op);
   const channels = affine ? geometryOf(cell)[5] : 0;
   const running = op === 'batchnorm';
   return {

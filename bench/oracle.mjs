@@ -179,30 +179,66 @@ function imageKinds(cell) {
   return { y: { expected, allowed, size, at: (i) => chosen[i] } };
 }
 
-const kindsOf = { none: () => ({}), lrn: windowKinds, images: imageKinds };
+/** Mean and biased variance of some channels, which Neumaier's sums round once; in units of doubles. */
+function statisticsKinds(cell) {
+  const [n, channels, ...sizes] = cell.shape;
+  const plane = product(sizes);
+  const { x } = inputsOf(cell);
+  const chosen = spread(min(8, channels), channels);
+  const sum = (c, term) => {
+    let [high, low] = [0, 0];
+    for (let i = 0; i < n; i++) {
+      const from = (i * channels + c) * plane;
+      for (let e = from; e < from + plane; e++) {
+        const t = term(x[e]);
+        const next = high + t;
+        low += abs(high) >= abs(t) ? high - next + t : t - next + high;
+        high = next;
+      }
+    }
+    return high + low;
+  };
+  const mean = Float64Array.from(chosen, (c) => sum(c, (v) => v) / (n * plane));
+  const variance = mean.map((m, k) => sum(chosen[k], (v) => (v - m) ** 2) / (n * plane));
+  const kind = (expected, size) => ({
+    expected,
+    size,
+    allowed: (i) => 4 * 2 ** -52 * size(i),
+    at: (i) => chosen[i],
+    unit: 2 ** -29,
+  });
+  return {
+    mean: kind(mean, (i) => max(abs(mean[i]), sqrt(variance[i]))),
+    var: kind(variance, (i) => variance[i]),
+  };
+}
+
+const kindsOf = { none: () => ({}), lrn: windowKinds, images: imageKinds, statistics: statisticsKinds };
 
 /** The judge of a cell's results, for all of its modes but where running statistics replace the batch's. */
 export function judgeOf(cell) {
   const kinds = (kindsOf[cell.op] ?? normKinds)(cell);
   /**
    * @param results y, dx, dweight, dbias, runningMean, runningVar: those there are, of the whole tensor
-   * @returns the largest error in ulp, and what is beyond the tests' tolerances
+   * @returns the largest error in ulp (of doubles, where results are), that in ulp of float32, and what is beyond the
+   *   tests' tolerances
    */
   return function judge(results) {
-    let ulp = 0;
+    let [ulp, coarse] = [0, 0];
     const faults = [];
     for (const [name, actual] of Object.entries(results)) {
       if (!kinds[name]) continue;
-      const { expected, allowed, size, at } = kinds[name];
+      const { expected, allowed, size, at, unit = 1 } = kinds[name];
       const step = ceil(expected.length / MOST) | 1; // odd: columns of an even number are all met
       for (let i = 0; i < expected.length; i += step) {
         const off = abs(actual[at(i)] - expected[i]);
         if (!(off <= allowed(i)) && faults.length < 3)
           faults.push(`${name}[${at(i)}] is off by ${off}, allowed ${allowed(i)}`);
-        if (off > 0) ulp = max(ulp, off / ulpOf(size(i)));
-        else if (Number.isNaN(off)) ulp = Infinity;
+        const own = Number.isNaN(off) ? Infinity : off > 0 ? off / ulpOf(size(i)) : 0;
+        coarse = max(coarse, own);
+        ulp = max(ulp, own / unit);
       }
     }
-    return { ulp, faults };
+    return { ulp, coarse, faults };
   };
 }

@@ -30,7 +30,8 @@ const failures = [];
 
 function resultOf(name) {
   const { buffer, byteOffset, byteLength } = readFileSync(join(scratch, name));
-  return [name, new Float32Array(buffer.slice(byteOffset, byteOffset + byteLength))];
+  const Kind = name === 'mean' || name === 'var' ? Float64Array : Float32Array;
+  return [name, new Kind(buffer.slice(byteOffset, byteOffset + byteLength))];
 }
 
 /** The first call of a contestant, against the oracle: { ulp }, or { unsupported } where it does not do the cell. */
@@ -46,9 +47,10 @@ async function examine(contestant, process, cell, variant, judge) {
     return { unsupported };
   }
   if (results.length === 0) return {};
-  const { ulp, faults } = judge(Object.fromEntries(results.map(resultOf)));
-  if (isOurs(contestant)) faults.forEach(fail);
-  else if (!(ulp < OTHER_WORK_ULP)) return { ulp, unsupported: `off by ${ulp.toPrecision(2)} ulp` };
+  const { ulp, coarse, faults } = judge(Object.fromEntries(results.map(resultOf)));
+  // Plain sums of a million terms round as often.
+  if (isOurs(contestant) && !(op === 'statistics' && contestant.role === 'peer')) faults.forEach(fail);
+  else if (!(coarse < OTHER_WORK_ULP)) return { ulp, unsupported: `off by ${ulp.toPrecision(2)} ulp` };
   return { ulp };
 }
 

@@ -25,11 +25,11 @@ function nodePeer(name, packages) {
   return { ...node(name), env: { BENCH_PEERS: npmFolder } };
 }
 
-function pythonWithTorch() {
+function pythonWith(modules, debian, pip) {
   const paths = (process.env.PATH ?? '').split(delimiter).map((path) => join(path, 'python3'));
   const pythons = process.env.BENCH_PYTHON ? [process.env.BENCH_PYTHON] : paths.filter(existsSync);
-  const found = pythons.find((path) => spawnSync(path, ['-c', 'import torch, numpy']).status === 0);
-  if (!found) throw new Missing('Debian: python3-torch, or pip install torch numpy (BENCH_PYTHON names the python3)');
+  const found = pythons.find((path) => spawnSync(path, ['-c', `import ${modules}, numpy`]).status === 0);
+  if (!found) throw new Missing(`Debian: ${debian}, or pip install ${pip} numpy (BENCH_PYTHON names the python3)`);
   return found;
 }
 // glibc's malloc keeps all memory it ever had: PyTorch takes no output, and its own are reused so.
@@ -82,9 +82,13 @@ export const contestants = {
   torch: {
     role: 'peer',
     start: (variant) => ({
-      command: [pythonWithTorch(), here('torch_peer.py')],
+      command: [pythonWith('torch', 'python3-torch', 'torch'), here('torch_peer.py')],
       env: variant === 'fresh' ? {} : keepsMemory,
     }),
+  },
+  'scikit-learn': {
+    role: 'peer',
+    start: () => ({ command: [pythonWith('sklearn', 'python3-sklearn', 'scikit-learn'), here('sklearn_peer.py')] }),
   },
   onednn: { role: 'peer', start: () => ({ command: [oneDnn()] }) },
   onnxruntime: { role: 'peer', start: () => nodePeer('onnxruntime.mjs', ['onnxruntime-node']) },

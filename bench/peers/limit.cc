@@ -1,6 +1,7 @@
 // The least that any implementation of a cell must do: the same bytes read and written, with one multiply-add, under
 // the same protocol and in the same minutes, because the memory of a shared machine is not the same an hour later.
 //   forward: y = a x + b, x being bytes for images.   backward: dx = a dy + x.   LIMIT_STREAM: with streaming stores
+//   statistics: x is read, and added up
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -57,6 +58,14 @@ void backward(float* dx, const float* dy, const float* x, long n) {
   }
 }
 
+void read(float* sum, const float* x, long n) {
+  Line sums[8] = {};
+  for (long i = 0; i < n; i += 8 * kLine) {
+    for (long k = 0; k < 8; k++) sums[k] += load(x + i + k * kLine);
+  }
+  for (const Line& each : sums) store<false>(sum, load(sum) + each);
+}
+
 // A second thread that spins a little and then sleeps, so as not to disturb the other peers.
 class Helper {
  public:
@@ -107,14 +116,17 @@ serve::Job prepare(const serve::Cell& cell) {
   if (kStream) throw std::runtime_error("no streaming stores here");
 #endif
   if (cell.op == "none") throw std::runtime_error("there is nothing to do");
-  const long n = (cell.count() + 127) / 128 * 128;
-  const bool images = cell.op == "images";
+  const long n = (cell.count() + 255) / 256 * 256;
+  const bool images = cell.op == "images", statistics = cell.op == "statistics";
+  if (statistics && (kStream || cell.fresh())) throw std::runtime_error("nothing is stored");
   const serve::Array x(images ? n / 4 : n), y(n), dy = cell.backward() ? serve::Array(n) : serve::Array();
   const auto part = [=](float* out, long from, long size) {
     const float* const at = x.data() + from;
     if (images) {
       const uint8_t* const bytes = reinterpret_cast<const uint8_t*>(x.data()) + from;
       kStream ? forward<true>(out + from, bytes, size) : forward<false>(out + from, bytes, size);
+    } else if (statistics) {
+      read(out + from, at, size);
     } else if (cell.backward()) {
       kStream ? backward<true>(out + from, dy.data() + from, at, size)
               : backward<false>(out + from, dy.data() + from, at, size);
@@ -126,7 +138,7 @@ serve::Job prepare(const serve::Cell& cell) {
   const auto whole = [=](float* out) {
     if (alone) return part(out, 0, n);
     static Helper* const helper = new Helper;
-    const long half = n / 2 / 64 * 64;
+    const long half = n / 2 / 128 * 128;
     helper->together([&](int i) { i ? part(out, half, n - half) : part(out, 0, half); });
   };
   serve::Job job;

@@ -231,7 +231,7 @@ class Work {
 
 serve::Job prepare(const serve::Cell& c) {
   omp_set_num_threads(c.threads);
-  if (c.op == "none" || c.op == "images") throw std::runtime_error("no such primitive");
+  if (c.op == "none" || c.op == "images" || c.op == "statistics") throw std::runtime_error("no such primitive");
   try {
     return Work(c).job();
   } catch (const dnnl::error& error) {

@@ -75,7 +75,7 @@ async function prepare(cell) {
   const { op, shape, layout, mode, threads, variant } = cell;
   if (mode === 'backward') throw new Unsupported('no gradients');
   if (layout === 'nhwc') throw new Unsupported('channels first only');
-  if (op === 'none' || op === 'images') throw new Unsupported('no such operator');
+  if (['none', 'images', 'statistics'].includes(op)) throw new Unsupported('no such operator');
   const inputs = inputsOf(cell);
   const { saved, ...operator } = operatorOf(cell, inputs);
   if (mode === 'train' && !saved) throw new Unsupported('saves no statistics');

@@ -45,7 +45,7 @@ serve::Job prepare(const serve::Cell& c) {
   parallel::set_threads(c.threads);
   const Kernels<float>& k = dispatch::active().of(float());
   if (c.fresh()) throw std::runtime_error("ops make no output");
-  if (c.op == "images") throw std::runtime_error("norms only");
+  if (c.op == "images" || c.op == "statistics") throw std::runtime_error("norms only");
   if (c.op == "none") return {[] {}, {}, ""};
   if (c.op == "lrn") return window_job(c, k);
 

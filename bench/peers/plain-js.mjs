@@ -373,6 +373,21 @@ function images(cell) {
   return { forward };
 }
 
+/** Two passes, a column of sums each. */
+function statistics({ shape: [n, c, ...spatial], x }) {
+  if (spatial.length > 0) throw new Unsupported('rows only');
+  const [mean, variance] = [new Float64Array(c), new Float64Array(c)];
+  const run = () => {
+    mean.fill(0);
+    variance.fill(0);
+    for (let i = 0, e = 0; i < n; i++) for (let j = 0; j < c; j++, e++) mean[j] += x[e];
+    for (let j = 0; j < c; j++) mean[j] /= n;
+    for (let i = 0, e = 0; i < n; i++) for (let j = 0; j < c; j++, e++) variance[j] += (x[e] - mean[j]) ** 2;
+    for (let j = 0; j < c; j++) variance[j] /= n;
+  };
+  return { run, results: () => ({ mean, var: variance }) };
+}
+
 function loopsOf(work) {
   if (work.op === 'images') return images(work);
   if (work.op === 'lrn') {
@@ -391,6 +406,7 @@ function prepare(cell) {
   if (threads !== 1) throw new Unsupported('one thread only');
   if (op === 'none') throw new Unsupported('there is nothing to do');
   const inputs = inputsOf(cell);
+  if (op === 'statistics') return statistics({ ...cell, ...inputs });
   const { weight, bias, runningMean, runningVar } = inputs;
   const gradients = {
     dweight: weight && new Float32Array(weight.length),

@@ -41,11 +41,20 @@ function imagesOf(cell) {
   return { run: () => (y = imagesToTensor(x, options)), results: () => ({ y: y.data }) };
 }
 
+function statisticsOf(cell) {
+  const { RunningMoments } = require(join(folder, 'dist', 'preprocessing'));
+  const x = simdnorm.tensor(inputsOf(cell).x, cell.shape);
+  let moments;
+  const run = () => (moments = new RunningMoments(cell.shape[1]).update(x));
+  return { run, results: () => ({ mean: moments.mean, var: moments.variance() }) };
+}
+
 function prepare(cell) {
   const { op, mode, variant, threads } = cell;
   simdnorm.setNumThreads(threads);
   if (op === 'none') return { run: simdnorm.getNumThreads, results: () => ({}) };
   if (op === 'images') return imagesOf(cell);
+  if (op === 'statistics') return statisticsOf(cell);
 
   const tensor = (data) => {
     const sizes = inMemory(cell);

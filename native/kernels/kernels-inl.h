@@ -23,7 +23,7 @@ constexpr Kernels<S> kKernels = {
     respond_slope<S>,  from_pixels<S>,     to_pixels<S>,     window_sums,
 };
 template <class S>
-constexpr Tallies<S> kTallies = {tally_columns<S>, tally_run<S>};
+constexpr Tallies<S> kTallies = {tally_centers<S>, tally_center<S>, tally_columns<S>, tally_run<S>};
 
 }  // namespace
 }  // namespace SIMDNORM_ISA

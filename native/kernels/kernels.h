@@ -68,11 +68,11 @@ struct Finish {
 // gone through; or over an input that came from beyond them, whose lines are there.
 enum class Stores { kCached, kStreamed, kInPlace };
 
-// What data come to, counted from `center`: the sums of x - center and of its square, each as high + low; the least and
+// What data come to, counted from a center: the sums of x - center and of its square, each as high + low; the least and
 // the greatest x.
 template <class V>
 struct Deviations {
-  V center, sum, sum_low, squares, squares_low, min, max;
+  V sum, sum_low, squares, squares_low, min, max;
 };
 constexpr size_t kTallyColumns = 256;  // columns that are read side by side
 
@@ -201,15 +201,17 @@ struct Kernels {
                       size_t after);
 };
 
-// Of data stored as S, integers too; all arithmetic is double. `center` may be null: the mean of some of the numbers
-// then, exactly the number for constant data. Where there is a NaN or an infinity, `sum` is NaN or infinite, and min
-// and max are nothing to go by.
+// Of data stored as S, integers too; all arithmetic is double.
 template <class S>
 struct Tallies {
-  // Down each column, each from a center of its own.
+  // A center for each column, and one for `pieces` stretches of n elements together: the mean of some of the data,
+  // rounded to what they are computed with, exactly that of constant data. Not finite where one of those is not.
+  void (*centers)(const S* x, Rows rows, double* center);
+  double (*center)(const S* x, size_t stride, size_t pieces, size_t n);
+  // The sums from there, of at most kTallyColumns columns. Where there is a NaN or an infinity, `sum` is NaN or
+  // infinite, and min and max are nothing to go by.
   void (*columns)(const S* x, Rows rows, const double* center, Deviations<double*> out);
-  // Of `pieces` stretches of n elements together.
-  Deviations<double> (*run)(const S* x, size_t stride, size_t pieces, size_t n, const double* center, size_t ahead);
+  Deviations<double> (*run)(const S* x, size_t stride, size_t pieces, size_t n, double center, size_t ahead);
 };
 
 struct KernelTable {

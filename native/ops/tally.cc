@@ -8,37 +8,39 @@
 namespace simdnorm {
 namespace {
 
-constexpr size_t kTallyUnit = 8192;  // rows at most that one thread reads: what follows them costs as much as 400 rows
-constexpr Tally kEmpty = {{0, 0}, {0, 0}, {0, 0}, INFINITY, -INFINITY, 0};
+// What values x of weights w come to, counted from a center: parts of one center are added up, without a merge.
+struct Sums {
+  Twice weight, sum, squares;  // of w, w * (x - center) and w * (x - center)^2
+  double min, max, missing;
 
-// The sums of the weights w, of w * (x - center) and of w * (x - center)^2.
-struct WeightedSums {
-  Twice weight, sum, squares;
+  bool finite() const { return isfinite(sum.high); }
+  // Whether the center was so near to the mean that M2, a difference, has three quarters of the sum of squares, and
+  // nearly all of its digits. (The square of the sum alone might overflow.)
+  bool near() const {
+    return !finite() || weight.high == 0 || sum.high * (sum.high / weight.high) <= squares.high * 0.25;
+  }
 };
 
-Tally tally_of(double center, const WeightedSums& s, double min, double max, double missing) {
-  if (s.weight.high == 0) {
-    Tally none = kEmpty;
-    none.missing = missing;
-    return none;
-  }
+constexpr Sums kNone = {{0, 0}, {0, 0}, {0, 0}, INFINITY, -INFINITY, 0};
+
+void add(Sums& a, const Sums& b) {
+  a = {a.weight + b.weight,           a.sum + b.sum,        a.squares + b.squares, b.min < a.min ? b.min : a.min,
+       b.max > a.max ? b.max : a.max, a.missing + b.missing};
+}
+
+Sums sums_of(const Deviations<double>& d, size_t count) {
+  return {
+      {static_cast<double>(count), 0}, settled(d.sum, d.sum_low), settled(d.squares, d.squares_low), d.min, d.max, 0};
+}
+
+Tally tally_of(double center, const Sums& s) {
+  if (s.weight.high == 0) return {{0, 0}, {0, 0}, {0, 0}, INFINITY, -INFINITY, s.missing};
   const Twice offset = s.sum / s.weight;
   // A zero is +0 there, whichever of them came first.
-  Tally t = {s.weight, Twice{center, 0} + offset, s.squares - s.sum * offset, min + 0.0, max + 0.0, missing};
+  Tally t = {s.weight, Twice{center, 0} + offset, s.squares - s.sum * offset, s.min + 0.0, s.max + 0.0, s.missing};
   if (t.m2.high < 0) t.m2 = {0, 0};
-  if (!isfinite(s.sum.high)) t.m2 = {NAN, 0};
+  if (!s.finite()) t.m2 = {NAN, 0};
   return t;
-}
-
-Tally tally_of(const Deviations<double>& d, double count) {
-  const WeightedSums sums = {{count, 0}, settled(d.sum, d.sum_low), settled(d.squares, d.squares_low)};
-  return tally_of(d.center, sums, d.min, d.max, 0);
-}
-
-// Whether the center was so near to the mean that M2, a difference, has three quarters of the sum of squares, and
-// nearly all of its digits; false for data with a NaN or an infinity. (The square of the sum alone might overflow.)
-bool holds(const Deviations<double>& d, double count) {
-  return isfinite(d.sum) && d.sum * (d.sum / count) <= d.squares * 0.25;
 }
 
 // The mean in the precision of T, to be counted from.
@@ -48,224 +50,205 @@ double center_at(double mean) {
   return isfinite(center) ? center : 0;
 }
 template <class T>
-double own_center(const Deviations<double>& d, double count) {
-  return center_at<T>(d.center + d.sum / count);
+double own_center(double center, const Sums& s) {
+  return center_at<T>(center + s.sum.high / s.weight.high);
 }
 
-// The careful way: value by value, with weights and missing values, about the column's own mean.
-class Careful {
- public:
-  void add(double x, double weight) {
-    if (isnan(x)) {
-      missing_ += 1;
-      return;
-    }
-    if (sums_.weight.high == 0) {
-      if (!again_ && isfinite(x)) center_ = x;
-      min_ = max_ = x;
-    }
-    min_ = x < min_ ? x : min_;
-    max_ = x > max_ ? x : max_;
-    const double d = x - center_;
-    exactly(sums_.weight, weight);
-    exactly(sums_.sum, weight * d);
-    exactly(sums_.squares, weight * d * d);
+// Value by value, for those with weights and missing ones.
+void add_value(Sums& s, double x, double weight, double center) {
+  if (isnan(x)) {
+    s.missing += 1;
+    return;
   }
-  // For the same values once more, counted from their mean in the precision of T.
-  template <class T>
-  void settle() {
-    const double mean = finish().mean.high;
-    *this = Careful();
-    again_ = true;
-    center_ = center_at<T>(mean);
-  }
-  Tally finish() const {
-    const WeightedSums s = {sums_.weight, settled(sums_.sum.high, sums_.sum.low),
-                            settled(sums_.squares.high, sums_.squares.low)};
-    return tally_of(center_, s, min_, max_, missing_);
-  }
-
- private:
-  static void exactly(Twice& t, double term) {
+  const auto exactly = [](Twice& t, double term) {
     double rest;
     t.high = two_sum(t.high, term, rest);
     t.low += rest;
-  }
-  WeightedSums sums_ = {{0, 0}, {0, 0}, {0, 0}};
-  double center_ = 0, min_ = 0, max_ = 0, missing_ = 0;
-  bool again_ = false;
-};
+  };
+  const double d = x - center;
+  exactly(s.weight, weight);
+  exactly(s.sum, weight * d);
+  exactly(s.squares, weight * d * d);
+  s.min = x < s.min ? x : s.min;
+  s.max = x > s.max ? x : s.max;
+}
 
-// Each column of rows where `which` says so, into out[j].
+// A stretch of memory as [pieces][n], `stride` apart, and the weights of its elements, one after the other, or null.
 template <class S>
-void tally_with_care(const S* x, Rows rows, const double* weights, const bool* which, Tally* out) {
-  Careful columns[kVector];
-  for (size_t first = 0; first < rows.n; first += kVector) {
-    const size_t n = at_most(kVector, rows.n - first);
-    bool any = false;
-    for (size_t j = 0; j < n; j++) {
-      columns[j] = Careful();
-      any = any || which[first + j];
-    }
-    if (!any) continue;
-    for (int pass = 0; pass < 2; pass++) {
-      for (size_t row = 0; row < rows.count; row++) {
-        const double weight = weights ? weights[row] : 1;
-        if (weight == 0) continue;
-        const S* const p = x + row * rows.stride + first;
-        for (size_t j = 0; j < n; j++) {
-          if (which[first + j]) columns[j].add(wide(p[j]), weight);
-        }
-      }
-      for (size_t j = 0; pass == 0 && j < n; j++) columns[j].template settle<Value<S>>();
-    }
-    for (size_t j = 0; j < n; j++) {
-      if (which[first + j]) out[first + j] = columns[j].finish();
-    }
+Sums careful_sums(const S* x, Rows pieces, const double* weights, double center) {
+  Sums s = kNone;
+  for (size_t i = 0; i < pieces.count * pieces.n; i++) {
+    const double weight = weights ? weights[i] : 1;
+    if (weight != 0) add_value(s, wide(x[i / pieces.n * pieces.stride + i % pieces.n]), weight, center);
   }
+  s.weight = settled(s.weight.high, s.weight.low);
+  s.sum = settled(s.sum.high, s.sum.low);
+  s.squares = settled(s.squares.high, s.squares.low);
+  return s;
 }
 
-// Stretches of one channel, as one column.
+// Where a guess met a NaN or an infinity: the mean of some values that are neither.
 template <class S>
-Tally tally_with_care(const S* x, Rows pieces, const double* weights) {
-  Careful all;
-  for (int pass = 0; pass < 2; pass++) {
-    for (size_t i = 0; i < pieces.count * pieces.n; i++) {
-      const double weight = weights ? weights[i] : 1;
-      if (weight != 0) all.add(wide(x[i / pieces.n * pieces.stride + i % pieces.n]), weight);
-    }
-    if (pass == 0) all.settle<Value<S>>();
+double careful_center(const S* x, Rows pieces) {
+  constexpr size_t kValues = 64;
+  const size_t all = pieces.count * pieces.n, used = at_most(all, kValues);
+  double first = 0, distance = 0, n = 0;
+  for (size_t k = 0; k < used; k++) {
+    const size_t i = k * all / used;
+    const double v = wide(x[i / pieces.n * pieces.stride + i % pieces.n]);
+    if (!isfinite(v)) continue;
+    if (n == 0) first = v;
+    distance += v - first;
+    n += 1;
   }
-  return all.finish();
+  return n == 0 ? 0 : center_at<Value<S>>(first + distance / n);
 }
 
-// At most kTallyColumns columns; what does not hold is taken again, each column for itself.
-template <class S>
-void tally_tile(const Tallies<S>& k, const S* x, Rows rows, const double* weights, Tally* out) {
-  constexpr size_t kParts = 7;
-  const double count = static_cast<double>(rows.count);
-  bool careful[kTallyColumns];
-  for (size_t j = 0; j < rows.n; j++) careful[j] = true;
-  if (!weights) {
-    double all[kParts][kTallyColumns];
-    const auto take = [&](size_t j, size_t n, const double* center) {
-      k.columns(x + j, {rows.count, n, rows.stride}, center,
-                {all[0] + j, all[1] + j, all[2] + j, all[3] + j, all[4] + j, all[5] + j, all[6] + j});
-    };
-    const auto at = [&](size_t j) {
-      return Deviations<double>{all[0][j], all[1][j], all[2][j], all[3][j], all[4][j], all[5][j], all[6][j]};
-    };
-    take(0, rows.n, nullptr);
-    for (size_t first = 0; first < rows.n; first += kVector) {
-      const size_t n = at_most(kVector, rows.n - first);
-      double center[kVector];
-      size_t again = 0;  // a bit for each column
-      for (size_t i = 0; i < n; i++) {
-        const Deviations<double> d = at(first + i);
-        center[i] = 0;
-        careful[first + i] = !isfinite(d.sum);
-        if (holds(d, count)) {
-          out[first + i] = tally_of(d, count);
-        } else if (isfinite(d.sum)) {
-          again |= size_t(1) << i;
-          center[i] = own_center<Value<S>>(d, count);
-        }
-      }
-      if (again == 0) continue;
-      take(first, n, center);
-      for (size_t i = 0; i < n; i++) {
-        if (again >> i & 1) out[first + i] = tally_of(at(first + i), count);
-      }
-    }
-  }
-  tally_with_care(x, rows, weights, careful, out);
-}
-
-constexpr size_t kMerges = 256;  // one thread does at once
-
-// parts[unit * each + i], merged over the units in a fixed binary tree into parts[i].
-void merge_units(Tally* parts, size_t units, size_t each, const parallel::Team& team) {
-  team.for_each(each, kMerges, [&](size_t from, size_t to, size_t) {
-    for (size_t step = 1; step < units; step *= 2) {
-      for (size_t u = 0; u + step < units; u += 2 * step) {
-        for (size_t i = from; i < to; i++) merge(parts[u * each + i], parts[(u + step) * each + i]);
-      }
-    }
-  });
-}
+constexpr size_t kTallyUnit = 32768;  // rows at most that one thread reads, and a sixteenth of it at least
+constexpr size_t kFeatures = 16;      // that one thread adds up
 
 size_t gcd(size_t a, size_t b) { return b == 0 ? a : gcd(b, a % b); }
 
 // Channels side by side. Several rows of few channels are read as one of many, so that no vector is half empty.
 template <class S>
-Status tally_columns(const Tallies<S>& k, const Samples& s, const S* x, const double* weights, Tally* state) {
-  const bool narrow = !weights && s.stride < 4 * kVector;
-  const size_t together = narrow ? kVector / gcd(kVector, s.stride) : 1;
-  const size_t cols = (together - 1) * s.stride + s.channels;
-  const size_t rows = s.outer / together, rest = s.outer % together;
-  const ColumnBlocks blocks(rows, kTallyUnit / 4, kTallyUnit);
-  const size_t units = rows > 0 ? blocks.units() : 0, tiles = ceil_div(cols, kTallyColumns);
-  const Scratch<Tally> parts((units + (rest > 0 ? 1 : 0)) * cols);
-  if (!parts.ok()) return Status::kOutOfMemory;
-  const size_t stride = together * s.stride;
-  const parallel::Team team(s.outer * s.channels * sizeof(S) < kAloneBytes);
-  team.for_each(units * tiles, 1, [&](size_t from, size_t to, size_t) {
-    for (size_t i = from; i < to; i++) {
-      const size_t u = i / tiles, j = i % tiles * kTallyColumns, row = blocks.first(u);
-      tally_tile(k, x + row * stride + j, {blocks.rows(u), at_most(kTallyColumns, cols - j), stride},
-                 weights ? weights + row : nullptr, parts.get() + u * cols + j);
+class TallyColumns {
+ public:
+  TallyColumns(const Tallies<S>& k, const Samples& s, const S* x, const double* weights, const parallel::Team& team)
+      : k_(k),
+        s_(s),
+        x_(x),
+        weights_(weights),
+        team_(team),
+        together_(!weights && s.stride < 4 * kVector ? at_most(s.outer, kVector / gcd(kVector, s.stride)) : 1),
+        rest_(s.outer % together_),
+        cols_((together_ - 1) * s.stride + s.channels),
+        stride_(together_ * s.stride),
+        blocks_(s.outer / together_, kTallyUnit / 16, kTallyUnit) {}
+
+  Status run(Tally* state) {
+    const Scratch<double> centers(s_.channels);
+    const Scratch<Sums> parts(blocks_.units() * cols_);
+    if (!centers.ok() || !parts.ok()) return Status::kOutOfMemory;
+    centers_ = centers.get();
+    parts_ = parts.get();
+    // A tile of one unit is guessed where it is read.
+    const bool ahead = together_ > 1 || blocks_.units() > 1;
+    if (ahead) {
+      team_.for_each(ceil_div(s_.channels, kTallyColumns), 1, [&](size_t from, size_t to, size_t) {
+        for (size_t i = from; i < to; i++) guess(i * kTallyColumns);
+      });
     }
-  });
-  merge_units(parts.get(), units, cols, team);
-  Tally* const total = parts.get();
-  Tally* const last = parts.get() + units * cols;
-  if (rest > 0) tally_tile(k, x + rows * stride, {rest, s.channels, s.stride}, nullptr, last);
-  team.for_each(s.channels, kMerges, [&](size_t from, size_t to, size_t) {
-    for (size_t c = from; c < to; c++) {
-      Tally all = kEmpty;
-      for (size_t p = 0; units > 0 && p < together; p++) merge(all, total[p * s.stride + c]);
-      if (rest > 0) merge(all, last[c]);
-      merge(state[c], all);
+    const size_t tiles = ceil_div(cols_, kTallyColumns);
+    team_.for_each(blocks_.units() * tiles, 1, [&](size_t from, size_t to, size_t) {
+      for (size_t i = from; i < to; i++) {
+        const size_t first = i % tiles * kTallyColumns;
+        if (!ahead) guess(first);
+        take(i / tiles, first, at_most(kTallyColumns, cols_ - first));
+      }
+    });
+    team_.for_each(s_.channels, kFeatures, [&](size_t from, size_t to, size_t) {
+      for (size_t c = from; c < to; c++) merge(state[c], total(c));
+    });
+    return Status::kOk;
+  }
+
+ private:
+  void guess(size_t first) {
+    const size_t n = at_most(kTallyColumns, s_.channels - first);
+    k_.centers(x_ + first, {s_.outer, n, s_.stride}, centers_ + first);
+    for (size_t c = first; c < first + n; c++) {
+      if (!isfinite(centers_[c])) centers_[c] = careful_center(x_ + c, {s_.outer, 1, s_.stride});
     }
-  });
-  return Status::kOk;
-}
+  }
+
+  // At most kTallyColumns columns of a unit.
+  void take(size_t unit, size_t first, size_t n) const {
+    const S* const x = x_ + blocks_.first(unit) * stride_ + first;
+    const Rows rows = {blocks_.rows(unit), n, stride_};
+    double center[kTallyColumns], all[6][kTallyColumns];
+    for (size_t j = 0; j < n; j++) {
+      const size_t c = (first + j) % s_.stride;
+      center[j] = c < s_.channels ? centers_[c] : 0;
+    }
+    if (!weights_) k_.columns(x, rows, center, {all[0], all[1], all[2], all[3], all[4], all[5]});
+    for (size_t j = 0; j < n; j++) {
+      const bool plain = !weights_ && isfinite(all[0][j]);
+      parts_[unit * cols_ + first + j] =
+          plain ? sums_of({all[0][j], all[1][j], all[2][j], all[3][j], all[4][j], all[5][j]}, rows.count)
+                : careful_sums(x + j, {rows.count, 1, stride_}, weights_ ? weights_ + blocks_.first(unit) : nullptr,
+                               center[j]);
+    }
+  }
+
+  // Of one channel: all of its columns, and what is left of rows.
+  Tally total(size_t c) const {
+    Sums all = kNone;
+    for (size_t p = 0; p < together_; p++) {
+      for (size_t u = 0; u < blocks_.units(); u++) add(all, parts_[u * cols_ + p * s_.stride + c]);
+    }
+    const S* const left = x_ + (s_.outer - rest_) * s_.stride + c;
+    if (rest_ > 0) add(all, careful_sums(left, {rest_, 1, s_.stride}, nullptr, centers_[c]));
+    if (all.near()) return tally_of(centers_[c], all);
+    const double own = own_center<Value<S>>(centers_[c], all);
+    return tally_of(own, careful_sums(x_ + c, {s_.outer, 1, s_.stride}, weights_, own));
+  }
+
+  const Tallies<S>& k_;
+  const Samples& s_;
+  const S* const x_;
+  const double* const weights_;
+  const parallel::Team& team_;
+  const size_t together_, rest_, cols_, stride_;
+  const ColumnBlocks blocks_;
+  double* centers_ = nullptr;
+  Sums* parts_ = nullptr;
+};
 
 // Each channel in stretches.
 template <class S>
-Status tally_runs(const Tallies<S>& k, const Samples& s, const S* x, const double* weights, Tally* state) {
-  const size_t bytes = s.outer * s.channels * s.inner * sizeof(S);
-  const Blocks blocks(s.outer, s.inner, s.stride, bytes);
+Status tally_runs(const Tallies<S>& k, const Samples& s, const S* x, const double* weights, const parallel::Team& team,
+                  Tally* state) {
+  const Blocks blocks(s.outer, s.inner, s.stride, s.outer * s.channels * s.inner * sizeof(S));
   const size_t units = blocks.units();
-  const Scratch<Tally> parts(units * s.channels);
-  if (!parts.ok()) return Status::kOutOfMemory;
-  const parallel::Team team(bytes < kAloneBytes);
-  team.for_each(units * s.channels, 1, [&](size_t from, size_t to, size_t) {
-    for (size_t i = from; i < to; i++) {
-      const size_t c = i / units, u = i % units;
-      Tally unit = kEmpty;
-      blocks.each(u, [&](Blocks::Block b) {
-        const S* const p = x + c * s.inner + b.offset;
-        const double count = static_cast<double>(b.pieces) * static_cast<double>(b.n);
-        const size_t first = b.offset / s.stride * s.inner + b.offset % s.stride;
-        const double* const w = weights ? weights + first : nullptr;
-        if (!w) {
-          Deviations<double> d = k.run(p, s.stride, b.pieces, b.n, nullptr, blocks.ahead());
-          if (isfinite(d.sum)) {
-            if (!holds(d, count)) {
-              const double center = own_center<Value<S>>(d, count);
-              d = k.run(p, s.stride, b.pieces, b.n, &center, 0);
-            }
-            return merge(unit, tally_of(d, count));
-          }
-        }
-        merge(unit, tally_with_care(p, {b.pieces, b.n, s.stride}, w));
-      });
-      parts.get()[u * s.channels + c] = unit;
+  const Scratch<double> centers(s.channels);
+  const Scratch<Sums> parts(units * s.channels);
+  if (!centers.ok() || !parts.ok()) return Status::kOutOfMemory;
+  team.for_each(s.channels, kFeatures, [&](size_t from, size_t to, size_t) {
+    for (size_t c = from; c < to; c++) {
+      const S* const p = x + c * s.inner;
+      const double guess = k.center(p, s.stride, s.outer, s.inner);
+      centers.get()[c] = isfinite(guess) ? guess : careful_center(p, {s.outer, s.inner, s.stride});
     }
   });
-  merge_units(parts.get(), units, s.channels, team);
-  for (size_t c = 0; c < s.channels; c++) merge(state[c], parts.get()[c]);
+  const auto unit_of = [&](size_t c, size_t u, double center) {
+    Sums all = kNone;
+    blocks.each(u, [&](Blocks::Block b) {
+      const S* const p = x + c * s.inner + b.offset;
+      if (!weights) {
+        const Deviations<double> d = k.run(p, s.stride, b.pieces, b.n, center, blocks.ahead());
+        if (isfinite(d.sum)) return add(all, sums_of(d, b.pieces * b.n));
+      }
+      const double* const w = weights ? weights + b.offset / s.stride * s.inner + b.offset % s.stride : nullptr;
+      add(all, careful_sums(p, {b.pieces, b.n, s.stride}, w, center));
+    });
+    return all;
+  };
+  team.for_each(units * s.channels, 1, [&](size_t from, size_t to, size_t) {
+    for (size_t i = from; i < to; i++) parts.get()[i] = unit_of(i / units, i % units, centers.get()[i / units]);
+  });
+  team.for_each(s.channels, kFeatures, [&](size_t from, size_t to, size_t) {
+    for (size_t c = from; c < to; c++) {
+      double center = centers.get()[c];
+      Sums all = kNone;
+      for (size_t u = 0; u < units; u++) add(all, parts.get()[c * units + u]);
+      if (!all.near()) {
+        center = own_center<Value<S>>(center, all);
+        all = kNone;
+        for (size_t u = 0; u < units; u++) add(all, unit_of(c, u, center));
+      }
+      merge(state[c], tally_of(center, all));
+    }
+  });
   return Status::kOk;
 }
 
@@ -293,7 +276,8 @@ Status tally(const Tallies<S>& k, const Samples& samples, const S* x, const doub
   Samples s = samples;
   if (s.outer == 0 || s.channels == 0 || s.inner == 0) return Status::kOk;
   if (s.channels == 1 && s.stride == s.inner) s = {1, 1, s.outer * s.inner, s.outer * s.inner};
-  return s.inner == 1 ? tally_columns(k, s, x, weights, state) : tally_runs(k, s, x, weights, state);
+  const parallel::Team team(s.outer * s.channels * s.inner * sizeof(S) < kAloneBytes);
+  return s.inner == 1 ? TallyColumns<S>(k, s, x, weights, team).run(state) : tally_runs(k, s, x, weights, team, state);
 }
 
 #define SIMDNORM_INSTANTIATE(S) \

@@ -21,7 +21,7 @@ bool complete(const simdnorm::Kernels<T>& k) {
 }
 template <class S>
 bool complete(const simdnorm::Tallies<S>& k) {
-  return k.columns && k.run;
+  return k.centers && k.center && k.columns && k.run;
 }
 bool complete(const simdnorm::KernelTable& t) {
   return complete(t.f32) && complete(t.f64) && complete(t.f16) && complete(t.bf16) && complete(t.tally_f32) &&

@@ -341,14 +341,22 @@ void kernels(const char* type) {
     const auto all = [&](const Tallies<S>& k, Values& down, Values& along) {
       const size_t n = f.channels * f.inner, stride = f.all * f.inner;
       const Guarded<double> a(n), b(n), c(n), d(n), e(n), g(n), h(n);
-      k.columns(x.get(), {f.outer, n, stride}, nullptr,
-                {a.get(), b.get(), c.get(), d.get(), e.get(), g.get(), h.get()});
+      k.centers(x.get(), {f.outer, n, stride}, a.get());
+      CHECK(a.intact(), "%s", label.text);
+      down.insert(down.end(), a.get(), a.get() + n);
+      for (size_t j = 0; j < n; j++) a[j] = isfinite(a[j]) ? a[j] : 0;
+      for (size_t j = 0; j < n; j += kTallyColumns) {
+        const size_t some = n - j < kTallyColumns ? n - j : kTallyColumns;
+        k.columns(x.get() + j, {f.outer, some, stride}, a.get() + j,
+                  {b.get() + j, c.get() + j, d.get() + j, e.get() + j, g.get() + j, h.get() + j});
+      }
       for (const Guarded<double>* out : {&a, &b, &c, &d, &e, &g, &h}) {
         CHECK(out->intact(), "%s", label.text);
         down.insert(down.end(), out->get(), out->get() + n);
       }
-      const Deviations<double> s = k.run(x.get(), stride, f.outer, n, nullptr, 0);
-      along = {s.center, s.sum, s.sum_low, s.squares, s.squares_low, s.min, s.max};
+      const double center = k.center(x.get(), stride, f.outer, n);
+      const Deviations<double> s = k.run(x.get(), stride, f.outer, n, isfinite(center) ? center : 0, 0);
+      along = {center, s.sum, s.sum_low, s.squares, s.squares_low, s.min, s.max};
       for (size_t j = 0; j < n; j++) {
         bool is_finite = true;
         for (size_t i = 0; i < f.outer; i++) is_finite = is_finite && isfinite(wide(x[i * stride + j]));
