@@ -87,16 +87,16 @@ Sums careful_sums(const S* x, Rows pieces, const double* weights, double center)
   return s;
 }
 
-// Where a guess met a NaN or an infinity: the mean of some values that are neither.
+// Where a guess met a NaN or an infinity, or would meet what has no weight: the mean of some values that count, of the
+// first one at least.
 template <class S>
-double careful_center(const S* x, Rows pieces) {
+double careful_center(const S* x, Rows pieces, const double* weights) {
   constexpr size_t kValues = 64;
-  const size_t all = pieces.count * pieces.n, used = at_most(all, kValues);
+  const size_t all = pieces.count * pieces.n, step = at_least(1, all / kValues);
   double first = 0, distance = 0, n = 0;
-  for (size_t k = 0; k < used; k++) {
-    const size_t i = k * all / used;
+  for (size_t i = 0; i < all; i += n == 0 ? 1 : step) {
     const double v = wide(x[i / pieces.n * pieces.stride + i % pieces.n]);
-    if (!isfinite(v)) continue;
+    if (!isfinite(v) || (weights && weights[i] == 0)) continue;
     if (n == 0) first = v;
     distance += v - first;
     n += 1;
@@ -155,9 +155,11 @@ class TallyColumns {
  private:
   void guess(size_t first) {
     const size_t n = at_most(kTallyColumns, s_.channels - first);
-    k_.centers(x_ + first, {s_.outer, n, s_.stride}, centers_ + first);
+    if (!weights_) k_.centers(x_ + first, {s_.outer, n, s_.stride}, centers_ + first);
     for (size_t c = first; c < first + n; c++) {
-      if (!isfinite(centers_[c])) centers_[c] = careful_center(x_ + c, {s_.outer, 1, s_.stride});
+      if (weights_ || !isfinite(centers_[c])) {
+        centers_[c] = careful_center(x_ + c, {s_.outer, 1, s_.stride}, weights_);
+      }
     }
   }
 
@@ -216,8 +218,8 @@ Status tally_runs(const Tallies<S>& k, const Samples& s, const S* x, const doubl
   team.for_each(s.channels, kFeatures, [&](size_t from, size_t to, size_t) {
     for (size_t c = from; c < to; c++) {
       const S* const p = x + c * s.inner;
-      const double guess = k.center(p, s.stride, s.outer, s.inner);
-      centers.get()[c] = isfinite(guess) ? guess : careful_center(p, {s.outer, s.inner, s.stride});
+      const double guess = weights ? NAN : k.center(p, s.stride, s.outer, s.inner);
+      centers.get()[c] = isfinite(guess) ? guess : careful_center(p, {s.outer, s.inner, s.stride}, weights);
     }
   });
   const auto unit_of = [&](size_t c, size_t u, double center) {
