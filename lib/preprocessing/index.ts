@@ -24,3 +24,13 @@ export type { FitOptions, TransformOptions } from './scaler';
 export { StandardScaler, type StandardScalerOptions } from './standard-scaler';
 export { MinMaxScaler, type MinMaxScalerOptions } from './min-max-scaler';
 export { Normalize } from './normalize';
+export { fit } from './fit';
+export {
+  fitParallel,
+  type FailedFile,
+  type FitParallelOptions,
+  type FitProgress,
+  type FitResult,
+  type FitState,
+} from './fit-parallel';
+export { listData, type DataOptions } from './data';

@@ -1,0 +1,245 @@
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { checkOptions, checkSize, describe, StateError } from '../internal/errors';
+import { dataOptions, type DataOptions } from './data';
+import type { Answer, Failure, Task } from './fit-worker';
+import { RunningMoments } from './running-moments';
+
+export interface FitProgress {
+  /** Files that are done, the failed ones included. */
+  files: number;
+  of: number;
+  /** Parts of files that are done. */
+  parts: number;
+}
+export interface FailedFile {
+  file: string;
+  error: Error;
+}
+/** Where a fit stands between two parts: what to go on from. */
+export interface FitState {
+  /** Of all files that are done; null before the first. */
+  moments: RunningMoments | null;
+  /** Of the file at work. */
+  current: RunningMoments | null;
+  /** How many files are done, and how many parts of the next one. */
+  files: number;
+  parts: number;
+  failed: FailedFile[];
+}
+export interface FitParallelOptions extends DataOptions {
+  /** Threads that read files; default os.availableParallelism(). */
+  workers?: number | undefined;
+  /** Whether a file that cannot be read ends it ('stop', default) or is left out ('skip') and listed in `failed`. */
+  onError?: 'stop' | 'skip' | undefined;
+  onProgress?: ((progress: FitProgress) => void) | undefined;
+  signal?: AbortSignal | undefined;
+  /** Called after each part, with what `from` takes to go on from there. Not to be changed. */
+  onState?: ((state: FitState) => void) | undefined;
+  from?: FitState | undefined;
+}
+export interface FitResult {
+  moments: RunningMoments;
+  failed: FailedFile[];
+}
+
+const where = 'fitParallel';
+
+/** One thread and what it is doing. */
+class Thread {
+  readonly #worker = new Worker(join(__dirname, 'fit-worker.js'));
+  #settle: ((answer: Answer) => void) | null = null;
+  #ended: Answer | null = null;
+
+  constructor() {
+    const end = (message: string): void => {
+      this.#ended ??= { error: { name: 'Error', message } };
+      this.#answer(this.#ended);
+    };
+    this.#worker.on('message', (answer: Answer) => this.#answer(answer));
+    this.#worker.on('error', (error) => end(error.message));
+    this.#worker.on('exit', (code) => end(`a worker ended with code ${code}`));
+  }
+
+  #answer(answer: Answer): void {
+    const waiting = this.#settle;
+    this.#settle = null;
+    waiting?.(answer);
+  }
+
+  ask(task: Task): Promise<Answer> {
+    if (this.#ended) return Promise.resolve(this.#ended);
+    return new Promise((resolve) => {
+      this.#settle = resolve;
+      this.#worker.postMessage(task);
+    });
+  }
+
+  end(): void {
+    void this.#worker.terminate();
+  }
+}
+
+/**
+ * The statistics of files, read by a pool of threads.
+ *
+ * Parts of files (row groups of Parquet, 64 MiB of .npy, else whole files) are taken side by side and merged in their order, so
+ * that the result has the same bits for any number of workers. A few parts are held at a time, whatever the files' size.
+ *
+ * *Files*: .npy, .safetensors, .csv, .parquet, and images; folders are for `listData`. Tables need the optional packages
+ * csv-parse and hyparquet, images sharp.
+ *
+ * *Options*: `workers`, `axis`, `columns`, `tensor`, `onError` ('stop'), `onProgress`, `signal`, and `onState` and `from` to go on after
+ * an interruption.
+ *
+ * *Throws* what a reader or update throws, with the file's name before it; the reason of `signal`; RangeError where nothing
+ * was read.
+ *
+ * @example
+ * const { moments, failed } = await fitParallel(listData(['data']), { workers: 4, onError: 'skip' });
+ */
+export async function fitParallel(files: readonly string[], options: FitParallelOptions = {}): Promise<FitResult> {
+  const own = ['workers', 'onError', 'onProgress', 'signal', 'onState', 'from'] as const;
+  checkOptions(where, options, [...own, ...dataOptions]);
+  if (!Array.isArray(files)) throw new TypeError(`${where}: files must be an array, but got ${describe(files)}`);
+  const { onError = 'stop', signal, workers = availableParallelism(), axis, columns, tensor } = options;
+  if (onError !== 'stop' && onError !== 'skip') {
+    throw new TypeError(`${where}: onError must be 'stop' or 'skip', but got ${describe(onError)}`);
+  }
+  checkSize(where, 'workers', workers, 1);
+  signal?.throwIfAborted();
+  const job = new Job(files, { axis, columns, tensor }, options, onError);
+  const threads = Array.from({ length: Math.min(workers, Math.max(1, files.length * 4)) }, () => new Thread());
+  let stop: () => void = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => reject(signal!.reason as Error);
+    signal?.addEventListener('abort', stop, { once: true });
+  });
+  try {
+    await Promise.race([Promise.all(threads.map((thread) => job.work(thread))), aborted]);
+  } finally {
+    signal?.removeEventListener('abort', stop);
+    for (const thread of threads) thread.end();
+  }
+  const { moments, failed } = job.state;
+  if (moments) return { moments, failed };
+  throw failed[0]?.error ?? new RangeError(`${where}: there are no data`);
+}
+
+/** A file on its way: what is known of its parts, in their order. */
+interface Open {
+  index: number;
+  parts: number;
+  /** Asked for so far. */
+  asked: number;
+  results: Map<number, RunningMoments | null>;
+  error: Error | null;
+}
+
+class Job {
+  readonly state: FitState;
+  readonly #open: Open[] = [];
+  readonly #opening = new Set<Promise<Answer>>();
+  #next: number;
+  #parts = 0;
+
+  constructor(
+    private readonly files: readonly string[],
+    private readonly data: DataOptions,
+    private readonly options: FitParallelOptions,
+    private readonly onError: 'stop' | 'skip',
+  ) {
+    const { from } = options;
+    this.state = from
+      ? {
+          ...from,
+          moments: from.moments?.clone() ?? null,
+          current: from.current?.clone() ?? null,
+          failed: [...from.failed],
+        }
+      : { moments: null, current: null, files: 0, parts: 0, failed: [] };
+    this.#next = this.state.files;
+  }
+
+  /** Gives a thread parts until there are none: those of a file that is open first, else the next file is opened. */
+  async work(thread: Thread): Promise<void> {
+    for (;;) {
+      const open = this.#open.find(({ error, asked, parts }) => !error && asked < parts);
+      if (open) {
+        const part = open.asked++;
+        const answer = await thread.ask({ path: this.files[open.index]!, options: this.data, part });
+        if ('error' in answer) open.error ??= this.#named(answer.error, open.index);
+        else if ('moments' in answer) {
+          open.results.set(part, answer.moments && RunningMoments.fromJSON(answer.moments));
+        }
+      } else if (this.#next < this.files.length) {
+        const index = this.#next++;
+        const file: Open = { index, parts: 0, asked: 0, results: new Map(), error: null };
+        this.#open.push(file);
+        const asked = thread.ask({ path: this.files[index]!, options: this.data, part: null });
+        this.#opening.add(asked);
+        const answer = await asked;
+        this.#opening.delete(asked);
+        if ('error' in answer) file.error = this.#named(answer.error, index);
+        else if ('parts' in answer) {
+          file.parts = answer.parts;
+          if (index === this.state.files) file.asked = this.state.parts;
+        }
+        if (file.parts === 0 && !file.error)
+          file.error = this.#named({ name: 'Error', message: 'it has no parts' }, index);
+      } else if (this.#opening.size > 0) {
+        // Another thread is about to know of parts.
+        await Promise.race(this.#opening);
+        continue;
+      } else return;
+      this.#settle();
+    }
+  }
+
+  /** Merges what is next in the order of files and parts. */
+  #settle(): void {
+    const { state } = this;
+    for (let open; (open = this.#open[0]);) {
+      try {
+        while (!open.error && open.results.has(state.parts)) {
+          const part = open.results.get(state.parts)!;
+          open.results.delete(state.parts);
+          if (part) state.current = state.current ? state.current.merge(part) : part;
+          state.parts++;
+          this.#parts++;
+          if (state.parts === open.parts && state.current) {
+            // Against all before, so that a file of other features is left out whole.
+            state.moments = state.moments ? state.moments.merge(state.current) : state.current;
+          }
+          if (state.parts < open.parts) this.#tell();
+        }
+      } catch (error) {
+        open.error = this.#named(error as Error, open.index);
+      }
+      if (open.error) {
+        if (this.onError === 'stop') throw open.error;
+        state.failed.push({ file: this.files[open.index]!, error: open.error });
+      } else if (open.parts === 0 || state.parts < open.parts) return;
+      this.#open.shift();
+      state.files++;
+      state.parts = 0;
+      state.current = null;
+      this.#tell();
+    }
+  }
+
+  #tell(): void {
+    const { onProgress, onState } = this.options;
+    onProgress?.({ files: this.state.files, of: this.files.length, parts: this.#parts });
+    onState?.(this.state);
+  }
+
+  /** The error with the file's name in front, of the class that it had on the other thread. */
+  #named(error: Failure, index: number): Error {
+    const file = this.files[index]!;
+    const message = error.message.startsWith(file) ? error.message : `${file}: ${error.message}`;
+    if (error.code !== undefined) return new StateError(error.code, message);
+    return new (error.name === 'TypeError' ? TypeError : error.name === 'RangeError' ? RangeError : Error)(message);
+  }
+}
