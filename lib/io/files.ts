@@ -5,8 +5,20 @@ import fs from 'node:fs';
 import { dirname, join } from 'node:path';
 import { StateError } from '../internal/errors';
 
+/** Of node:fs, and 'next' of an iterator, which may give a promise where each step is awaited. */
 type Operation =
-  'open' | 'close' | 'read' | 'write' | 'stat' | 'fstat' | 'fchmod' | 'fsync' | 'rename' | 'unlink' | 'realpath';
+  | 'next'
+  | 'open'
+  | 'close'
+  | 'read'
+  | 'write'
+  | 'stat'
+  | 'fstat'
+  | 'fchmod'
+  | 'fsync'
+  | 'rename'
+  | 'unlink'
+  | 'realpath';
 type Step = readonly [Operation, ...unknown[]];
 export type Steps<T> = Generator<Step, T, unknown>;
 
@@ -22,7 +34,7 @@ export function runSync<T>(steps: Steps<T>): T {
     const [name, ...args] = at.value;
     let result: unknown;
     try {
-      result = (fs[`${name}Sync`] as Function)(...args);
+      result = name === 'next' ? (args[0] as Iterator<unknown>).next() : (fs[`${name}Sync`] as Function)(...args);
     } catch (error) {
       at = steps.throw(error);
       continue;
@@ -32,16 +44,20 @@ export function runSync<T>(steps: Steps<T>): T {
   return at.value;
 }
 
+function called(name: Exclude<Operation, 'next'>, args: unknown[]): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const done = (error: Error | null, value: unknown): void => (error ? reject(error) : resolve(value));
+    (fs[name] as Function)(...args, done);
+  });
+}
+
 export async function runAsync<T>(steps: Steps<T>): Promise<T> {
   let at = steps.next();
   while (!at.done) {
     const [name, ...args] = at.value;
     let result: unknown;
     try {
-      result = await new Promise((resolve, reject) => {
-        const done = (error: Error | null, value: unknown): void => (error ? reject(error) : resolve(value));
-        (fs[name] as Function)(...args, done);
-      });
+      result = await (name === 'next' ? (args[0] as AsyncIterator<unknown>).next() : called(name, args));
     } catch (error) {
       at = steps.throw(error);
       continue;
@@ -117,9 +133,14 @@ function* existing(path: string, where: string): Steps<{ target: string; mode: n
 /**
  * Puts a file of these bytes in the place of `path`, whole or not at all: into a file beside it, flushed to the disk,
  * then renamed. Whoever opens `path` meanwhile, or after a crash, finds the old file or the new. After an error the
- * file beside it is gone; a process killed on the way leaves it (`.<16 digits>.tmp`).
+ * file beside it is gone; a process killed on the way leaves it (`.<16 digits>.tmp`). Chunks of an async iterable need
+ * `runAsync`.
  */
-export function* replaceFile(path: string, chunks: Iterable<Uint8Array>, where: string): Steps<void> {
+export function* replaceFile(
+  path: string,
+  chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+  where: string,
+): Steps<void> {
   const { target, mode } = yield* existing(path, where);
   const folder = dirname(target);
   const temporary = join(folder, `.${randomBytes(8).toString('hex')}.tmp`);
@@ -127,7 +148,12 @@ export function* replaceFile(path: string, chunks: Iterable<Uint8Array>, where: 
   try {
     try {
       if (mode !== undefined) yield* call('fchmod', fd, mode);
-      for (const chunk of chunks) yield* writeAll(fd, chunk);
+      const iterator = Symbol.asyncIterator in chunks ? chunks[Symbol.asyncIterator]() : chunks[Symbol.iterator]();
+      for (;;) {
+        const { done, value } = yield* call<IteratorResult<Uint8Array, void>>('next', iterator);
+        if (done) break;
+        yield* writeAll(fd, value!);
+      }
       yield* call('fsync', fd);
     } finally {
       yield* call('close', fd);

@@ -46,9 +46,12 @@ export interface FitResult {
 
 const where = 'fitParallel';
 
+// What a part leaves behind is collected soon: left to itself each thread keeps some 30 MB more.
+const resourceLimits = { maxYoungGenerationSizeMb: 8 };
+
 /** One thread and what it is doing. */
 class Thread {
-  readonly #worker = new Worker(join(__dirname, 'fit-worker.js'));
+  readonly #worker = new Worker(join(__dirname, 'fit-worker.js'), { resourceLimits });
   #settle: ((answer: Answer) => void) | null = null;
   #ended: Answer | null = null;
 

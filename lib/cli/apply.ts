@@ -1,0 +1,121 @@
+import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { basename, dirname, extname, join, relative, resolve } from 'node:path';
+import { StateError } from '../internal/errors';
+import { replaceFile, runAsync } from '../io/files';
+import { npyHeader, withNpy } from '../io/npy';
+import { writeSafetensorsAsync } from '../io/safetensors';
+import { listData, StandardScaler, type RunningMoments } from '../preprocessing';
+import { openData, type DataBatch, type DataOptions } from '../preprocessing/data';
+import type { Tensor } from '../tensor';
+import { dataFlags, dataOptionsOf, dataUsage, interruptible, parse, someOf, text, type Command } from './command';
+import { loadStats } from './merge';
+import { progressBar } from './progress';
+
+const usage = `simdnorm apply --stats STATS DATA... --out DIR [options]
+
+  Standardises every feature, (x - mean) / std, and writes one file for each file of DATA into DIR: .npy and .safetensors
+  as they are, .csv and .parquet as .csv, images as .npy of float32 (3, H, W). Constant features become 0, missing values
+  stay. Each file is there whole or not at all.
+
+  --stats STATS       of \`simdnorm stats --out\`
+  --out DIR           where files go; made if it is not there
+${dataUsage}`;
+
+/** Where the file goes: under the folder that was given, by its path there. */
+function outputs(data: readonly string[], out: string): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const given of data) {
+    const root = statSync(given).isDirectory() ? given : dirname(given);
+    for (const file of listData([given])) {
+      const own = relative(root, file);
+      const extension = extname(own).toLowerCase();
+      const stays = ['.npy', '.safetensors', '.csv'].includes(extension);
+      const kind = stays ? extension : extension === '.parquet' ? '.csv' : '.npy';
+      const target = join(out, dirname(own), `${basename(own, extname(own))}${kind}`);
+      const other = [...found].find(([, path]) => path === target)?.[0];
+      if (other !== undefined) throw new StateError('ERR_OUTPUT', `${other} and ${file} would both become ${target}`);
+      if (resolve(target) === resolve(file))
+        throw new StateError('ERR_OUTPUT', `${file} would be replaced by its result`);
+      found.set(file, target);
+    }
+  }
+  return found;
+}
+
+/** Batches of a file, standardised. */
+async function* scaled(file: string, moments: RunningMoments, options: DataOptions, signal: AbortSignal) {
+  const { parts, read } = await openData(file, options);
+  for (let part = 0; part < parts; part++) {
+    for await (const { data, axis, names } of read(part) as AsyncIterable<DataBatch>) {
+      signal.throwIfAborted();
+      const other = names && moments.names && names.findIndex((name, i) => name !== moments.names![i]);
+      if (other !== null && other >= 0) {
+        throw new StateError('ERR_DATA', `${file}: feature ${other} is ${names![other]}, the statistics are of ${moments.names![other]}`); // prettier-ignore
+      }
+      yield { y: StandardScaler.fromMoments(moments, { axis }).transform(data), names: names ?? moments.names };
+    }
+  }
+}
+
+const bytesOf = (t: Tensor): Uint8Array => {
+  const { data, offset, size } = t.contiguous();
+  return new Uint8Array(data.buffer, data.byteOffset + offset * data.BYTES_PER_ELEMENT, size * data.BYTES_PER_ELEMENT);
+};
+
+async function* npyChunks(file: string, batches: ReturnType<typeof scaled>): AsyncGenerator<Uint8Array> {
+  let shape: readonly number[] | null = null;
+  for await (const { y } of batches) {
+    // Of an image, the one batch; of an array, what the file has.
+    if (!shape) {
+      shape = extname(file).toLowerCase() === '.npy' ? await withNpy(file, async (_, header) => header.shape) : y.shape;
+      yield npyHeader(y.dtype, shape);
+    }
+    yield bytesOf(y);
+  }
+}
+
+async function* csvChunks(batches: ReturnType<typeof scaled>): AsyncGenerator<Uint8Array> {
+  const quoted = (name: string): string => (/[",\n\r]/.test(name) ? `"${name.replace(/"/g, '""')}"` : name);
+  let begun = false;
+  for await (const { y, names } of batches) {
+    const lines = !begun && names ? [names.map(quoted).join(',')] : [];
+    begun = true;
+    const [rows, features] = y.shape as [number, number];
+    const values = y.data as Float64Array;
+    for (let i = 0; i < rows; i++) {
+      const row = values.subarray(i * features, (i + 1) * features);
+      lines.push(Array.from(row, (v) => (Number.isNaN(v) ? '' : String(v))).join(','));
+    }
+    yield Buffer.from(`${lines.join('\n')}\n`);
+  }
+}
+
+async function run(args: string[]): Promise<void> {
+  const { values, positionals } = parse(args, { stats: { type: 'string' }, out: { type: 'string' }, ...dataFlags });
+  const moments = loadStats(text(values, 'stats'));
+  const targets = outputs(someOf(positionals, 'DATA'), text(values, 'out'));
+  const options = dataOptionsOf(values);
+  const bar = await progressBar(targets.size);
+  let done = 0;
+  try {
+    await interruptible(async (signal) => {
+      for (const [file, target] of targets) {
+        mkdirSync(dirname(target), { recursive: true });
+        const batches = scaled(file, moments, options, signal);
+        const kind = extname(target);
+        if (kind === '.safetensors') {
+          for await (const { y } of batches) await writeSafetensorsAsync(target, { [options.tensor ?? 'data']: y });
+        } else {
+          const chunks = kind === '.csv' ? csvChunks(batches) : npyChunks(file, batches);
+          await runAsync(replaceFile(target, chunks, 'simdnorm apply'));
+        }
+        bar.update(++done, basename(target));
+      }
+    });
+  } finally {
+    bar.stop();
+  }
+  console.log(`${done} files in ${text(values, 'out')}${existsSync(text(values, 'out')) ? '' : ' (none)'}`);
+}
+
+export const apply: Command = { usage, run };
