@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { mkdirSync, statSync } from 'node:fs';
 import { basename, dirname, extname, join, relative, resolve } from 'node:path';
 import { StateError } from '../internal/errors';
 import { replaceFile, runAsync } from '../io/files';
@@ -8,7 +8,7 @@ import { listData, StandardScaler, type RunningMoments } from '../preprocessing'
 import { openData, type DataBatch, type DataOptions } from '../preprocessing/data';
 import type { Tensor } from '../tensor';
 import { dataFlags, dataOptionsOf, dataUsage, interruptible, parse, someOf, text, type Command } from './command';
-import { loadStats } from './merge';
+import { loadStats, named } from './merge';
 import { progressBar } from './progress';
 
 const usage = `simdnorm apply --stats STATS DATA... --out DIR [options]
@@ -52,7 +52,8 @@ async function* scaled(file: string, moments: RunningMoments, options: DataOptio
       if (other !== null && other >= 0) {
         throw new StateError('ERR_DATA', `${file}: feature ${other} is ${names![other]}, the statistics are of ${moments.names![other]}`); // prettier-ignore
       }
-      yield { y: StandardScaler.fromMoments(moments, { axis }).transform(data), names: names ?? moments.names };
+      const y = named(file, () => StandardScaler.fromMoments(moments, { axis }).transform(data));
+      yield { y, names: names ?? moments.names };
     }
   }
 }
@@ -115,7 +116,7 @@ async function run(args: string[]): Promise<void> {
   } finally {
     bar.stop();
   }
-  console.log(`${done} files in ${text(values, 'out')}${existsSync(text(values, 'out')) ? '' : ' (none)'}`);
+  console.log(`${done} file${done === 1 ? '' : 's'} in ${text(values, 'out')}`);
 }
 
 export const apply: Command = { usage, run };

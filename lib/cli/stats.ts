@@ -1,6 +1,6 @@
 import { fitParallel, listData } from '../preprocessing';
 import { Checkpoint } from './checkpoint';
-import { dataFlags, dataOptionsOf, dataUsage, interruptible, parse, someOf, UsageError, wholeNumber, type Command } from './command'; // prettier-ignore
+import { dataFlags, dataOptionsOf, dataUsage, Interrupted, interruptible, parse, someOf, UsageError, wholeNumber, type Command } from './command'; // prettier-ignore
 import { progressBar } from './progress';
 import { momentsJson, momentsTable } from './table';
 
@@ -52,6 +52,7 @@ async function run(args: string[]): Promise<void> {
   } catch (error) {
     bar.stop();
     checkpoint?.flush();
+    if (error instanceof Interrupted && checkpoint) error.message += `; --resume goes on from ${checkpoint.path}`;
     throw error;
   }
 }

@@ -6,16 +6,17 @@ import { dataError } from './table';
 const partBytes = 64 * 2 ** 20;
 const batchBytes = 4 * 2 ** 20;
 
-/** Parts and batches are of whole samples; memory in Fortran's order is one of each. */
+/** Parts and batches are of whole samples; where those do not lie one after the other, there is one of each. */
 export const openNpy: Open = async (path, { axis }): Promise<DataFile> => {
   const header = await withNpy(path, async (_, own): Promise<NpyHeader> => own);
   const { shape, fortranOrder } = header;
+  const features = axis === undefined || shape.length === 1 ? 1 : axis < 0 ? axis + shape.length : axis;
+  const whole = fortranOrder || features === 0;
   if (shape.length === 0) throw dataError(path, 'it holds one number, and no samples');
   const [samples] = shape as [number];
   const each = elementsOf(shape.slice(1));
   const bytes = Math.max(1, each * elementBytes(header));
-  const samplesOf = (most: number): number =>
-    fortranOrder ? Math.max(1, samples) : Math.max(1, Math.floor(most / bytes));
+  const samplesOf = (most: number): number => (whole ? Math.max(1, samples) : Math.max(1, Math.floor(most / bytes)));
   const perPart = samplesOf(partBytes);
   const perBatch = samplesOf(batchBytes);
 
