@@ -61,8 +61,8 @@ function chart(echarts: Charts, counts: Float64Array, low: number, high: number,
   const width = (high - low) / counts.length;
   canvas.setOption({
     animation: false,
-    title: { text: title, textStyle: { fontSize: 12, fontWeight: 'normal' } },
-    grid: { left: 50, right: 10, top: 30, bottom: 24 },
+    title: { text: title, left: 0, top: 0, textStyle: { fontSize: 12, fontWeight: 'normal' } },
+    grid: { left: 60, right: 12, top: 28, bottom: 24 },
     xAxis: { type: 'value', min: low, max: high, axisLabel: { formatter: figure, hideOverlap: true } },
     yAxis: { type: 'value', splitNumber: 3 },
     series: [
