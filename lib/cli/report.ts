@@ -51,7 +51,7 @@ function count({ data, axis }: DataBatch, moments: RunningMoments, into: Histogr
 
 const escaped = (s: string): string =>
   s.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]!);
-const figure = (v: number): string => (Number.isInteger(v) ? String(v) : v.toPrecision(5));
+const figure = (v: number): string => String(Number(v.toPrecision(Number.isInteger(v) ? 15 : 5)));
 
 type Charts = typeof import('echarts', { with: { 'resolution-mode': 'import' } });
 
