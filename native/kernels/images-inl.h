@@ -30,7 +30,7 @@ inline Bytes bytes_of(Vec<double> v) { return to_bytes(narrow(v)); }
 // How many lanes of vector v are of the first n < 16 pixels.
 template <class T>
 inline size_t lanes_of(const Pixels<T>& p, size_t n, size_t v) {
-  if (p.planar()) return n;
+  if (p.each == 1) return n;
   const size_t all = n * p.channels, before = v * kLanes;
   return all > before ? least(kLanes, all - before) : 0;
 }
@@ -38,10 +38,9 @@ inline size_t lanes_of(const Pixels<T>& p, size_t n, size_t v) {
 // Pixels until every vector begins a line, or 16 where that never is so.
 template <class S>
 inline size_t pixels_to_line(const S* y, const Pixels<Value<S>>& p) {
-  const size_t each = p.planar() ? 1 : p.channels;
-  if (p.apart * sizeof(S) % kLine != 0 || p.onward * sizeof(S) % kLine != 0) return kLanes;
+  if (p.apart * sizeof(S) % kLine != 0) return kLanes;
   size_t n = 0;
-  while (n < kLanes && to_line(y + n * each) > 0) n++;
+  while (n < kLanes && to_line(y + n * p.each) > 0) n++;
   return n;
 }
 
@@ -79,7 +78,7 @@ SIMDNORM_KERNEL void from_pixels(S* y, const uint8_t* x, size_t n, const Pixels<
   using T = Value<S>;
   with_known(p.step, p.channels, [&](auto step, auto channels) {
     using Standard = Standardizer<T, decltype(step), decltype(channels)>;
-    const size_t each = p.planar() ? 1 : size_t(channels), apart = p.apart;
+    const size_t each = p.each, apart = p.apart;
     const auto some = [&](size_t i, size_t count) {
       uint8_t pixels[4 * kLanes] = {};
       for (size_t k = 0; k < count * step; k++) pixels[k] = x[i * step + k];
@@ -125,7 +124,7 @@ SIMDNORM_KERNEL void to_pixels(uint8_t* x, const S* y, size_t n, const Pixels<Va
         b.store(to + c * kLanes);
       }
     };
-    const size_t each = p.planar() ? 1 : size_t(channels);
+    const size_t each = p.each;
     size_t i = 0;
     for (; i + kLanes <= n; i += kLanes) pixels(x + i * step, y + i * each, [](size_t) { return All{}; });
     if (i == n) return;

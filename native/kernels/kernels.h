@@ -83,17 +83,15 @@ struct Response {
 
 // Sixteen pixels of `step` bytes each, as they lie in images, and as many vectors of a tensor as there are channels:
 // lane i of vector v is byte lanes[v][i] of the pixels. A vector lies `apart` elements behind the one before it,
-// sixteen pixels later everything is `onward` elements further. Planes are 16 onward, pixels of a tensor 16 apart.
+// a pixel later everything is `each` elements further: 1 in planes; the channels in pixels, which are 16 apart.
 template <class T>
 struct Pixels {
-  size_t step, channels, apart, onward;
+  size_t step, channels, apart, each;
   // What Bytes::pick takes: where a lane is among each sixteen bytes, and where a byte is in each vector; kNone if not
   // there.
   static constexpr uint8_t kNone = 0x80;
   uint8_t lanes[4][4][16], bytes[4][4][16];
   T center[4][16], scale[4][16], shift[4][16];
-
-  bool planar() const { return onward == 16; }
 };
 
 // Of tensors stored as S. Everything else is of the type that S is computed with.

@@ -19,7 +19,7 @@ Pixels<T> pixels_of(const Images& im) {
   p.step = im.step;
   p.channels = im.channels;
   p.apart = im.planar ? im.pixels() : kVector;
-  p.onward = im.planar ? kVector : im.channels * kVector;
+  p.each = im.planar ? 1 : im.channels;
   memset(p.lanes, Pixels<T>::kNone, sizeof p.lanes);
   memset(p.bytes, Pixels<T>::kNone, sizeof p.bytes);
   for (size_t v = 0; v < im.channels; v++) {
