@@ -49,20 +49,23 @@ const where = 'fitParallel';
 // What a part leaves behind is collected soon: left to itself each thread keeps some 30 MB more.
 const resourceLimits = { maxYoungGenerationSizeMb: 8 };
 
-/** One thread and what it is doing. */
+/** One thread and what it is doing. Where it ends by itself, that is an answer, and the next task has another one. */
 class Thread {
-  readonly #worker = new Worker(join(__dirname, 'fit-worker.js'), { resourceLimits });
+  #worker: Worker | null = null;
   #settle: ((answer: Answer) => void) | null = null;
-  #ended: Answer | null = null;
+  #over = false;
 
-  constructor() {
+  #start(): Worker {
+    const worker = new Worker(join(__dirname, 'fit-worker.js'), { resourceLimits });
     const end = (message: string): void => {
-      this.#ended ??= { error: { name: 'Error', message } };
-      this.#answer(this.#ended);
+      if (this.#worker !== worker) return;
+      this.#worker = null;
+      this.#answer({ error: { name: 'Error', message } });
     };
-    this.#worker.on('message', (answer: Answer) => this.#answer(answer));
-    this.#worker.on('error', (error) => end(error.message));
-    this.#worker.on('exit', (code) => end(`a worker ended with code ${code}`));
+    worker.on('message', (answer: Answer) => this.#answer(answer));
+    worker.on('error', (error) => end(error.message));
+    worker.on('exit', (code) => end(`a worker ended with code ${code}`));
+    return worker;
   }
 
   #answer(answer: Answer): void {
@@ -72,15 +75,19 @@ class Thread {
   }
 
   ask(task: Task): Promise<Answer> {
-    if (this.#ended) return Promise.resolve(this.#ended);
     return new Promise((resolve) => {
+      if (this.#over) return;
       this.#settle = resolve;
+      this.#worker ??= this.#start();
       this.#worker.postMessage(task);
     });
   }
 
+  /** From now on there are no answers. */
   end(): void {
-    void this.#worker.terminate();
+    this.#over = true;
+    this.#settle = null;
+    void this.#worker?.terminate();
   }
 }
 
@@ -189,8 +196,10 @@ class Job {
           file.parts = answer.parts;
           if (index === this.state.files) file.asked = this.state.parts;
         }
-        if (file.parts === 0 && !file.error)
-          file.error = this.#named({ name: 'Error', message: 'it has no parts' }, index);
+        if (file.asked >= file.parts && !file.error) {
+          const before = file.asked > 0 ? `, and ${file.asked} were read before` : '';
+          file.error = this.#named({ name: 'Error', message: `it has ${file.parts} parts${before}` }, index);
+        }
       } else if (this.#opening.size > 0) {
         // Another thread is about to know of parts.
         await Promise.race(this.#opening);
@@ -204,21 +213,9 @@ class Job {
   #settle(): void {
     const { state } = this;
     for (let open; (open = this.#open[0]);) {
-      try {
-        while (!open.error && open.results.has(state.parts)) {
-          const part = open.results.get(state.parts)!;
-          open.results.delete(state.parts);
-          if (part) state.current = state.current ? state.current.merge(part) : part;
-          state.parts++;
-          this.#parts++;
-          if (state.parts === open.parts && state.current) {
-            // Against all before, so that a file of other features is left out whole.
-            state.moments = state.moments ? state.moments.merge(state.current) : state.current;
-          }
-          if (state.parts < open.parts) this.#tell();
-        }
-      } catch (error) {
-        open.error = this.#named(error as Error, open.index);
+      while (!open.error && open.results.has(state.parts)) {
+        this.#merge(open);
+        if (!open.error && state.parts < open.parts) this.#tell();
       }
       if (open.error) {
         if (this.onError === 'stop') throw open.error;
@@ -229,6 +226,27 @@ class Job {
       state.parts = 0;
       state.current = null;
       this.#tell();
+    }
+  }
+
+  /** Takes in the next part of a file; what is wrong with it is the file's error. */
+  #merge(open: Open): void {
+    const { state } = this;
+    const part = open.results.get(state.parts)!;
+    open.results.delete(state.parts);
+    try {
+      if (part) state.current = state.current ? state.current.merge(part) : part;
+      state.parts++;
+      this.#parts++;
+      if (state.parts === open.parts && state.current) {
+        // Against all before, so that a file of other features is left out whole.
+        state.moments = state.moments ? state.moments.merge(state.current) : state.current;
+      }
+    } catch (error) {
+      open.error = this.#named(error as Error, open.index);
+      // Half of it may be in there.
+      state.current = null;
+      state.parts = 0;
     }
   }
 

@@ -52,6 +52,8 @@ export const openCsv: Open = async (path, { columns: asked }): Promise<DataFile>
       if (String((error as NodeJS.ErrnoException).code).startsWith('CSV_'))
         throw dataError(path, (error as Error).message);
       throw error;
+    } finally {
+      input.destroy();
     }
     if (!columns) throw dataError(path, 'the file is empty');
     if (at > 0) yield rows(data.subarray(0, at), columns.length, names);

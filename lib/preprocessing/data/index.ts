@@ -65,5 +65,6 @@ export function listData(paths: readonly string[]): string[] {
       return Object.hasOwn(formats, extensionOf(inner)) ? [inner] : [];
     });
   };
+  if (!Array.isArray(paths)) throw new TypeError(`listData: paths must be an array, but got ${describe(paths)}`);
   return paths.flatMap(of);
 }

@@ -11,10 +11,10 @@ export const openNpy: Open = async (path, { axis }): Promise<DataFile> => {
   const header = await withNpy(path, async (_, own): Promise<NpyHeader> => own);
   const { shape, fortranOrder } = header;
   const features = axis === undefined || shape.length === 1 ? 1 : axis < 0 ? axis + shape.length : axis;
-  const whole = fortranOrder || features === 0;
   if (shape.length === 0) throw dataError(path, 'it holds one number, and no samples');
   const [samples] = shape as [number];
   const each = elementsOf(shape.slice(1));
+  const whole = fortranOrder || features === 0 || each === 0;
   const bytes = Math.max(1, each * elementBytes(header));
   const samplesOf = (most: number): number => (whole ? Math.max(1, samples) : Math.max(1, Math.floor(most / bytes)));
   const perPart = samplesOf(partBytes);
@@ -29,7 +29,9 @@ export const openNpy: Open = async (path, { axis }): Promise<DataFile> => {
     const x = fortranOrder
       ? new Tensor(data, [...sizes].reverse(), { dtype }).permute(reversed)
       : new Tensor(data, sizes, { dtype });
-    return { data: shape.length === 1 ? x.reshape(count, 1) : x, axis: axis ?? 1, names: null };
+    return shape.length === 1
+      ? { data: x.reshape(count, 1), axis: 1, names: null }
+      : { data: x, axis: axis ?? 1, names: null };
   };
   async function* read(part: number): AsyncGenerator<DataBatch> {
     const end = Math.min(samples, (part + 1) * perPart);

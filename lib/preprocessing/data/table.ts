@@ -12,8 +12,9 @@ export const dataError = (path: string, what: string): StateError => new StateEr
 /** Where the columns asked for are. */
 export function chosenColumns(path: string, all: readonly string[], asked: readonly string[] | undefined): number[] {
   if (!asked) return all.map((_, i) => i);
-  return asked.map((name) => {
+  return asked.map((name, i) => {
     const at = all.indexOf(name);
+    if (asked.indexOf(name) < i) throw dataError(path, `the column ${JSON.stringify(name)} is asked for twice`);
     if (at >= 0) return at;
     throw dataError(path, `there is no column ${JSON.stringify(name)}; there are ${all.join(', ')}`);
   });
