@@ -84,6 +84,10 @@ export function readSamples(batch: Batch, features: number | null, o: BatchOptio
   const shape = given.shape.map((size, i) => (i === axis ? taken : size));
   const { data, strides, offset, dtype } = given;
   const x = taken === own ? given : new Tensor(data, shape, { strides, offset, dtype });
+  if (x.size === 0) {
+    const positions = shape.filter((_, i) => i !== axis);
+    return { x, outer: 0, features: taken, inner: 1, stride: taken, positions };
+  }
   return asItLies(x, axis) ?? asItLies(x.copy(), axis)!;
 }
 

@@ -17,9 +17,12 @@ describe('images', () => {
     inProcess(`
       const sharp = require('sharp');
       const folder = ${JSON.stringify(folder)};
-      const write = (name, data, channels) => {
-        const image = sharp(data, { raw: { width: 2, height: 1, channels } });
-        return (name.startsWith('deep') ? image.toColourspace('rgb16') : name.startsWith('grey') ? image.toColourspace('b-w') : image).toFile(folder + '/' + name);
+      const write = async (name, data, channels) => {
+        let image = sharp(data, { raw: { width: 2, height: 1, channels } });
+        if (name.endsWith('tiff')) image = image.tiff({ compression: 'lzw' });
+        if (name.startsWith('deep')) image.toColourspace('rgb16');
+        if (name.startsWith('grey')) image.toColourspace('b-w');
+        await image.toFile(folder + '/' + name);
       };
       await write('rgb.png', Buffer.from([0, 51, 102, 255, 153, 204]), 3);
       await write('rgb.tiff', Buffer.from([0, 51, 102, 255, 153, 204]), 3);

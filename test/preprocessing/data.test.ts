@@ -8,7 +8,7 @@ import { npyHeader } from '../../lib/io/npy';
 import { writeSafetensors } from '../../lib/io/safetensors';
 import byNumPy from '../io/npy.json';
 import { values } from '../support/shapes';
-import { bitsOf, expectExact, expectNear, folder, inProcess, put, putNpy, rejection, root, streams, type Moments } from '../support/streams'; // prettier-ignore
+import { bitsOf, expectAlike, expectExact, expectNear, folder, inProcess, put, putNpy, rejection, root, streams, type Moments } from '../support/streams'; // prettier-ignore
 
 const { fitParallel } = streams;
 type Options = import('../../lib/preprocessing').FitParallelOptions;
@@ -35,19 +35,18 @@ describe('.npy', () => {
   it('has its features on any axis, also where batches would cut them', async () => {
     const [n, c, s] = [40, 3, 10_000];
     const x = values(n * c * s, 'float64', 3, 1) as Float64Array; // of 9.6 MB
-    const expected = [0, 1, 2].map((j) => {
-      return Float64Array.from({ length: n * s }, (_, i) => x[(Math.floor(i / s) * c + j) * s + (i % s)]!);
-    });
+    const expected = new streams.RunningMoments(c).update({ data: x, shape: [n, c, s] });
     const planes = await putNpy('planes.npy', x, n, c, s);
-    for (const axis of [undefined, 1, -2]) expectExact(await momentsOf([planes], { axis }), expected);
+    for (const axis of [undefined, 1, -2]) expectAlike(await momentsOf([planes], { axis }), expected);
     const first = new Tensor(x, [n, c, s]).permute(1, 0, 2).copy().data as Float64Array;
     const turned = await putNpy('turned.npy', first, c, n, s);
-    for (const axis of [0, -3]) expectExact(await momentsOf([turned], { axis }), expected);
+    for (const axis of [0, -3]) expectAlike(await momentsOf([turned], { axis }), expected);
     // Large enough for several batches of one row each: rows are no features then.
     const wide = await putNpy('wide.npy', x.subarray(0, 2 * 2 ** 19), 2, 2 ** 19);
     expect((await momentsOf([wide], { axis: 0 })).features).toBe(2);
     const line = await putNpy('line.npy', x.subarray(0, 600_000), 600_000);
-    for (const axis of [undefined, 0, -1]) expectExact(await momentsOf([line], { axis }), [x.subarray(0, 600_000)]);
+    const one = new streams.RunningMoments(1).update(x.subarray(0, 600_000));
+    for (const axis of [undefined, 0, -1]) expectAlike(await momentsOf([line], { axis }), one);
     expect(await refusal(planes, { axis: 3 })).toMatch(/^RangeError .*axis must be from -3 to 2, but got 3/);
   });
 
@@ -112,7 +111,7 @@ describe('.csv', () => {
     expectExact(holes, [[1, NaN, NaN, NaN, 3, NaN, NaN], [NaN, NaN, 2, NaN, NaN, 5, NaN]]); // prettier-ignore
     // A first line with nothing but numbers and missing ones is data.
     expectExact(await csv('1,NA\n3,2\n'), [[1, 3], [NaN, 2]]); // prettier-ignore
-    expect((await csv('a,b\n')).count).toEqual(new Float64Array(2));
+    expect((await rejection(csv('a,b\n'))).message).toBe('fitParallel: there are no data');
   });
 
   it('of more rows than a batch has, of some columns in the order asked for', async () => {
@@ -163,13 +162,14 @@ describe('.parquet', () => {
   it('by others: all columns of numbers, with the same bits for any number of workers', async () => {
     const sums = inProcess(`
       const { asyncBufferFromFile, parquetRead } = await import('hyparquet');
+      const { compressors } = await import('hyparquet-compressors');
       const file = await asyncBufferFromFile(${JSON.stringify(flights)});
       const sums = {};
       const onChunk = ({ columnName, columnData }) => {
         const own = (sums[columnName] ??= [0, 0, 0]);
         for (const big of columnData) { const v = Number(big); own[0]++; own[1] += v; own[2] += v * v; }
       };
-      await parquetRead({ file, columns: ['delay', 'distance'], onChunk });
+      await parquetRead({ file, columns: ['delay', 'distance'], compressors, onChunk });
       return [sums.delay, sums.distance];`) as [number, number, number][];
     const results = [];
     for (const workers of [1, 2, 3, 5]) results.push(await momentsOf([flights], { workers }));

@@ -316,4 +316,14 @@ it('takes nothing from a batch without samples', () => {
   const m = new RunningMoments(2).update(new Tensor(new Float32Array(0), [0, 2]));
   expectSameBits('count', m.count, [0, 0]);
   expect(m.mean).toEqual(Float64Array.of(NaN, NaN));
+  // Nor from samples without positions, in whatever order their axes lie.
+  const none = new Tensor(new Float32Array(0), [4, 2, 0]);
+  for (const [batch, axis] of [
+    [none, 1],
+    [none.permute(0, 2, 1), 2],
+    [none.permute(1, 0, 2), 0],
+  ] as const) {
+    // prettier-ignore
+    expect([...m.update(batch, { axis, weights: axis === 1 ? [1, 2, 3, 4] : undefined }).count]).toEqual([0, 0]);
+  }
 });

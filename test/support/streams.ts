@@ -50,6 +50,14 @@ export function expectExact(moments: Moments, columns: readonly ArrayLike<number
     expectNear(moments.variance()[i]!, exact.variance);
   });
 }
+/** As of all rows at once, within 4 ulp. */
+export function expectAlike(moments: Moments, once: Moments): void {
+  expect([moments.count, moments.min, moments.max]).toEqual([once.count, once.min, once.max]);
+  once.mean.forEach((mean, i) => {
+    expectNear(moments.mean[i]!, mean, Math.max(Math.abs(mean), once.std()[i]!));
+    expectNear(moments.variance()[i]!, once.variance()[i]!);
+  });
+}
 export function expectNear(actual: number, expected: number, size = Math.abs(expected)): void {
   if (Math.abs(actual - expected) <= 4 * 2 ** -52 * size || actual === expected) return;
   throw new Error(`${actual} is not within 4 ulp of ${expected}`);
