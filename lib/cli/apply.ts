@@ -3,7 +3,7 @@ import { basename, dirname, extname, join, relative, resolve } from 'node:path';
 import { StateError } from '../internal/errors';
 import { replaceFile, runAsync } from '../io/files';
 import { npyHeader, withNpy } from '../io/npy';
-import { writeSafetensorsAsync } from '../io/safetensors';
+import { readSafetensorsAsync, writeSafetensorsAsync } from '../io/safetensors';
 import { listData, StandardScaler, type RunningMoments } from '../preprocessing';
 import { openData, type DataBatch, type DataOptions } from '../preprocessing/data';
 import type { Tensor } from '../tensor';
@@ -14,7 +14,7 @@ import { progressBar } from './progress';
 const usage = `simdnorm apply --stats STATS DATA... --out DIR [options]
 
   Standardises every feature, (x - mean) / std, and writes one file for each file of DATA into DIR: .npy and .safetensors
-  as they are, .csv and .parquet as .csv, images as .npy of float32 (3, H, W). Constant features become 0, missing values
+  as they are (one tensor of it), .csv and .parquet as .csv, images as .npy of float32 (3, H, W). Constant features become 0, missing values
   stay. Each file is there whole or not at all.
 
   --stats STATS       of \`simdnorm stats --out\`
@@ -24,6 +24,7 @@ ${dataUsage}`;
 /** Where the file goes: under the folder that was given, by its path there. */
 function outputs(data: readonly string[], out: string): Map<string, string> {
   const found = new Map<string, string>();
+  const sources = new Map<string, string>();
   for (const given of data) {
     const root = statSync(given).isDirectory() ? given : dirname(given);
     for (const file of listData([given])) {
@@ -32,11 +33,12 @@ function outputs(data: readonly string[], out: string): Map<string, string> {
       const stays = ['.npy', '.safetensors', '.csv'].includes(extension);
       const kind = stays ? extension : extension === '.parquet' ? '.csv' : '.npy';
       const target = join(out, dirname(own), `${basename(own, extname(own))}${kind}`);
-      const other = [...found].find(([, path]) => path === target)?.[0];
+      const other = sources.get(target);
       if (other !== undefined) throw new StateError('ERR_OUTPUT', `${other} and ${file} would both become ${target}`);
       if (resolve(target) === resolve(file))
         throw new StateError('ERR_OUTPUT', `${file} would be replaced by its result`);
       found.set(file, target);
+      sources.set(target, file);
     }
   }
   return found;
@@ -87,7 +89,7 @@ async function* csvChunks(batches: ReturnType<typeof scaled>): AsyncGenerator<Ui
       const row = values.subarray(i * features, (i + 1) * features);
       lines.push(Array.from(row, (v) => (Number.isNaN(v) ? '' : String(v))).join(','));
     }
-    yield Buffer.from(`${lines.join('\n')}\n`);
+    if (lines.length > 0) yield Buffer.from(`${lines.join('\n')}\n`);
   }
 }
 
@@ -105,7 +107,9 @@ async function run(args: string[]): Promise<void> {
         const batches = scaled(file, moments, options, signal);
         const kind = extname(target);
         if (kind === '.safetensors') {
-          for await (const { y } of batches) await writeSafetensorsAsync(target, { [options.tensor ?? 'data']: y });
+          const { tensors, metadata } = await readSafetensorsAsync(file);
+          for await (const { y } of batches) tensors.set(options.tensor ?? [...tensors.keys()][0]!, y);
+          await writeSafetensorsAsync(target, tensors, { metadata });
         } else {
           const chunks = kind === '.csv' ? csvChunks(batches) : npyChunks(file, batches);
           await runAsync(replaceFile(target, chunks, 'simdnorm apply'));

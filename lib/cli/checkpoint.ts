@@ -1,5 +1,6 @@
 // Where `simdnorm stats` stands, beside its result: exactly, and of which data.
 
+import { createHash } from 'node:crypto';
 import { rmSync, statSync } from 'node:fs';
 import { StateError } from '../internal/errors';
 import { readSafetensors, writeSafetensors } from '../io/safetensors';
@@ -23,7 +24,9 @@ export class Checkpoint {
       const { size, mtimeMs } = statSync(file);
       return [file, size, mtimeMs];
     });
-    this.#identity = JSON.stringify([known, options]);
+    this.#identity = createHash('sha256')
+      .update(JSON.stringify([known, options]))
+      .digest('hex');
   }
 
   /** Null where there is none. */

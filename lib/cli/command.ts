@@ -20,7 +20,7 @@ export class Interrupted extends Error {
   }
 }
 
-type Values = Record<string, string | boolean | undefined>;
+type Values = Record<string, string | boolean | string[] | undefined>;
 
 /** Options and the rest; every option is a string, or a flag. */
 export function parse(
@@ -50,14 +50,26 @@ export function wholeNumber(values: Values, name: string): number | undefined {
   return Number(value);
 }
 
-export const dataFlags = { axis: { type: 'string' }, columns: { type: 'string' }, tensor: { type: 'string' } } as const;
+export const dataFlags = {
+  axis: { type: 'string' },
+  columns: { type: 'string', multiple: true },
+  header: { type: 'boolean' },
+  'no-header': { type: 'boolean' },
+  tensor: { type: 'string' },
+} as const;
 export const dataUsage = `  --axis N            which axis of arrays has the features (default 1, -1 the last)
-  --columns a,b       which columns of tables (default: all; of Parquet all numbers)
+  --columns a,b       which columns of tables (default: all; of Parquet all numbers); or each by
+                      --columns of its own
+  --header            the first line of CSV names the columns; --no-header: it does not (default: it does where it
+                      has words and no numbers)
   --tensor NAME       which tensor of a safetensors file`;
 
 export function dataOptionsOf(values: Values): DataOptions {
-  const { columns, tensor } = values as Record<string, string | undefined>;
-  return { axis: wholeNumber(values, 'axis'), columns: columns?.split(','), tensor };
+  const { columns, tensor, header } = values as { columns?: string[]; tensor?: string; header?: boolean };
+  const said = header ? true : values['no-header'] ? false : undefined;
+  // A name with a comma comes in an option of its own.
+  const names = columns?.flatMap((list) => (columns.length > 1 ? [list] : list.split(',')));
+  return { axis: wholeNumber(values, 'axis'), columns: names, header: said, tensor };
 }
 
 export function someOf(positionals: string[], what: string): string[] {

@@ -68,7 +68,7 @@ export async function runAsync<T>(steps: Steps<T>): Promise<T> {
 }
 
 /** What one call may read or write: Linux stops short of 2^31 bytes, Node refuses more. */
-const mostAtOnce = 2 ** 30;
+export const mostAtOnce = 2 ** 30;
 
 /** A file open for reading, for the length of `body`; `size` in bytes. */
 export function* withFile<T>(path: string, body: (fd: number, size: number) => Steps<T>): Steps<T> {

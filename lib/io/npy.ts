@@ -3,7 +3,7 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { elementsOf, kindOfDtype, type DType, type TensorData } from '../tensor';
 import { StateError } from '../internal/errors';
-import { replaceFile, runAsync } from './files';
+import { mostAtOnce, replaceFile, runAsync } from './files';
 
 export interface NpyHeader {
   /** NumPy's, without the order of bytes: f8, i2, b1 ... */
@@ -44,7 +44,7 @@ async function bytesAt(path: string, file: FileHandle, from: number, length: num
   const bytes = Buffer.allocUnsafe(length);
   let done = 0;
   while (done < length) {
-    const { bytesRead } = await file.read(bytes, done, length - done, from + done);
+    const { bytesRead } = await file.read(bytes, done, Math.min(length - done, mostAtOnce), from + done);
     if (bytesRead === 0) refuse(path, `it ends after ${from + done} bytes, and ${from + length} are needed`);
     done += bytesRead;
   }
@@ -61,7 +61,7 @@ export async function readNpyHeader(path: string, file: FileHandle): Promise<Npy
   if (at + length > size) refuse(path, `its header would end at ${at + length}, and it has ${size} bytes`);
   const text = (await bytesAt(path, file, at, length)).toString(major === 3 ? 'utf8' : 'latin1');
   const found =
-    /^\{'descr': ?'([<>|=])(\w+)', ?'fortran_order': ?(True|False), ?'shape': ?\(((?:\d+L?,? ?)*)\),? ?\}\s*$/.exec(
+    /^\{'descr': ?'([<>|=])(\w+)', ?'fortran_order': ?(True|False), ?'shape': ?\(((?:\d+L?(?:, ?\d+L?)*,?)?)\),? ?\}\s*$/.exec(
       text,
     );
   if (!found) refuse(path, `its header is ${JSON.stringify(text.trim().slice(0, 100))}`);

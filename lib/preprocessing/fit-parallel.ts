@@ -35,7 +35,7 @@ export interface FitParallelOptions extends DataOptions {
   onError?: 'stop' | 'skip' | undefined;
   onProgress?: ((progress: FitProgress) => void) | undefined;
   signal?: AbortSignal | undefined;
-  /** Called after each part, with what `from` takes to go on from there. Not to be changed. */
+  /** Called after each part, with what `from` takes to go on from there: as it is then, not to be changed. */
   onState?: ((state: FitState) => void) | undefined;
   from?: FitState | undefined;
 }
@@ -100,7 +100,7 @@ class Thread {
  * *Files*: .npy, .safetensors, .csv, .parquet, and images; folders are for `listData`. Tables need the optional packages
  * csv-parse and hyparquet, images sharp.
  *
- * *Options*: `workers`, `axis`, `columns`, `tensor`, `onError` ('stop'), `onProgress`, `signal`, and `onState` and `from` to go on after
+ * *Options*: `workers`, `axis`, `columns`, `header`, `tensor`, `onError` ('stop'), `onProgress`, `signal`, and `onState` and `from` to go on after
  * an interruption.
  *
  * *Throws* what a reader or update throws, with the file's name before it; the reason of `signal`; RangeError where nothing
@@ -113,13 +113,13 @@ export async function fitParallel(files: readonly string[], options: FitParallel
   const own = ['workers', 'onError', 'onProgress', 'signal', 'onState', 'from'] as const;
   checkOptions(where, options, [...own, ...dataOptions]);
   if (!Array.isArray(files)) throw new TypeError(`${where}: files must be an array, but got ${describe(files)}`);
-  const { onError = 'stop', signal, workers = availableParallelism(), axis, columns, tensor } = options;
+  const { onError = 'stop', signal, workers = availableParallelism(), axis, columns, header, tensor } = options;
   if (onError !== 'stop' && onError !== 'skip') {
     throw new TypeError(`${where}: onError must be 'stop' or 'skip', but got ${describe(onError)}`);
   }
   checkSize(where, 'workers', workers, 1);
   signal?.throwIfAborted();
-  const job = new Job(files, { axis, columns, tensor }, options, onError);
+  const job = new Job(files, { axis, columns, header, tensor }, options, onError);
   const threads = Array.from({ length: Math.min(workers, Math.max(1, files.length * 4)) }, () => new Thread());
   let stop: () => void = () => {};
   const aborted = new Promise<never>((_, reject) => {

@@ -47,7 +47,7 @@ export interface RunningMomentsJSON extends Record<Field, (number | string)[]> {
  * *Throws* RangeError for another number of features, weights that are negative or not finite, and shapes that do not go
  * together; TypeError for what is no tensor and for int64. The state is then as before.
  *
- * *Limits*: deviations beyond 1e154, whose squares no double holds, give infinite variances; an infinity in the data gives
+ * *Limits*: deviations beyond 1e154, whose squares no double holds, give infinite variances, values beyond 8e307 infinite means; an infinity in the data gives
  * the mean of a plain sum and a variance of NaN. Counts are exact up to 2^106.
  *
  * *Matches* numpy.mean and numpy.var along axis 0, or scikit-learn's StandardScaler for its treatment of NaN.
@@ -258,8 +258,8 @@ export class RunningMoments {
       if (list.length !== features) {
         throw new RangeError(`${where}: ${field} has ${list.length} values for ${features} features`);
       }
-      const least = field === 'count' || field === 'missing' ? 0 : -Infinity;
-      const bad = list.findIndex((v) => (least === 0 ? !(v >= 0 && v < Infinity) : false));
+      const natural = field === 'count' || field === 'missing';
+      const bad = list.findIndex((v) => (natural ? !(v >= 0 && v < Infinity) : field === 'm2' && v < 0));
       if (bad >= 0) throw new RangeError(`${where}: ${field}[${bad}] is ${list[bad]}`);
       made.#set(field, (i) => list[i]!);
     }

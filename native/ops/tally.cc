@@ -73,18 +73,37 @@ void add_value(Sums& s, double x, double weight, double center) {
   s.max = x > s.max ? x : s.max;
 }
 
-// A stretch of memory as [pieces][n], `stride` apart, and the weights of its elements, one after the other, or null.
-template <class S>
-Sums careful_sums(const S* x, Rows pieces, const double* weights, double center) {
-  Sums s = kNone;
-  for (size_t i = 0; i < pieces.count * pieces.n; i++) {
-    const double weight = weights ? weights[i] : 1;
-    if (weight != 0) add_value(s, wide(x[i / pieces.n * pieces.stride + i % pieces.n]), weight, center);
-  }
+Sums settled(Sums s) {
   s.weight = settled(s.weight.high, s.weight.low);
   s.sum = settled(s.sum.high, s.sum.low);
   s.squares = settled(s.squares.high, s.squares.low);
   return s;
+}
+
+// A stretch of memory as [pieces][n], `stride` apart, and the weights of its elements, one after the other, or null.
+template <class S>
+Sums careful_sums(const S* x, Rows pieces, const double* weights, double center) {
+  Sums s = kNone;
+  for (size_t piece = 0; piece < pieces.count; piece++, x += pieces.stride) {
+    for (size_t i = 0; i < pieces.n; i++) {
+      const double weight = weights ? *weights++ : 1;
+      if (weight != 0) add_value(s, wide(x[i]), weight, center);
+    }
+  }
+  return settled(s);
+}
+
+// The same down some columns, row by row, as they lie in memory.
+template <class S>
+void careful_columns(const S* x, Rows rows, const double* weights, const size_t* which, size_t n, const double* center,
+                     Sums* out) {
+  for (size_t k = 0; k < n; k++) out[which[k]] = kNone;
+  for (size_t row = 0; row < rows.count; row++, x += rows.stride) {
+    const double weight = weights ? weights[row] : 1;
+    if (weight == 0) continue;
+    for (size_t k = 0; k < n; k++) add_value(out[which[k]], wide(x[which[k]]), weight, center[which[k]]);
+  }
+  for (size_t k = 0; k < n; k++) out[which[k]] = settled(out[which[k]]);
 }
 
 // Where a guess met a NaN or an infinity, or would meet what has no weight: the mean of some values that count, of the
@@ -173,13 +192,16 @@ class TallyColumns {
       center[j] = c < s_.channels ? centers_[c] : 0;
     }
     if (!weights_) k_.columns(x, rows, center, {all[0], all[1], all[2], all[3], all[4], all[5]});
+    Sums* const out = parts_ + unit * cols_ + first;
+    size_t careful[kTallyColumns], count = 0;
     for (size_t j = 0; j < n; j++) {
-      const bool plain = !weights_ && isfinite(all[0][j]);
-      parts_[unit * cols_ + first + j] =
-          plain ? sums_of({all[0][j], all[1][j], all[2][j], all[3][j], all[4][j], all[5][j]}, rows.count)
-                : careful_sums(x + j, {rows.count, 1, stride_}, weights_ ? weights_ + blocks_.first(unit) : nullptr,
-                               center[j]);
+      if (!weights_ && isfinite(all[0][j])) {
+        out[j] = sums_of({all[0][j], all[1][j], all[2][j], all[3][j], all[4][j], all[5][j]}, rows.count);
+      } else {
+        careful[count++] = j;
+      }
     }
+    careful_columns(x, rows, weights_ ? weights_ + blocks_.first(unit) : nullptr, careful, count, center, out);
   }
 
   // Of one channel: all of its columns, and what is left of rows.

@@ -3,7 +3,7 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { Tensor } from '../../lib';
 import { writeNpy } from '../../lib/io/npy';
 import { readSafetensors, writeSafetensors } from '../../lib/io/safetensors';
@@ -108,7 +108,7 @@ it('merges, and applies what it has merged', () => {
   expect(good('apply', '--stats', 'both.st', 'x.safetensors', '--tensor', 'weight', '--out', 'out')).toBe(
     '1 file in out\n',
   );
-  expect([...readSafetensors(join(folder, 'out/x.safetensors')).tensors.keys()]).toEqual(['weight']);
+  expect([...readSafetensors(join(folder, 'out/x.safetensors')).tensors.keys()]).toEqual(['weight', 'other']);
 });
 
 it('takes photographs, and says their channels', () => {
@@ -184,7 +184,7 @@ it('says how to get a package that is missing', () => {
 });
 
 describe('interrupted', () => {
-  const files = 60;
+  const files = 120;
   let data: string;
   let expected: Buffer;
   beforeAll(() => {
@@ -205,7 +205,9 @@ describe('interrupted', () => {
   };
   /** Nothing half-written under any name but the writer's own. */
   const names = (out: string): string[] =>
-    readdirSync(folder).filter((name) => name.startsWith(out) && name !== `${out}.checkpoint`);
+    readdirSync(folder).filter(
+      (name) => (name.startsWith(out) && name !== `${out}.checkpoint`) || name.endsWith('.tmp'),
+    );
 
   it('by ^C: ends with 130, and goes on with the same bits', async () => {
     const child = start('c.st');
@@ -226,7 +228,7 @@ describe('interrupted', () => {
       const child = start('k.st');
       const closed = ended(child);
       await exists(join(folder, 'k.st.checkpoint'));
-      await new Promise((resolve) => setTimeout(resolve, 400 + 200 * kill));
+      await new Promise((resolve) => setTimeout(resolve, 100 + 100 * kill));
       child.kill('SIGKILL');
       const { signal } = await closed;
       if (signal === null) break; // it was done before
@@ -247,6 +249,5 @@ describe('interrupted', () => {
     writeFileSync(join(data, '999.jpg'), readFileSync(photos[0]!));
     expect(bad('stats', data, '--out', 'o.st', '--resume')).toMatch(/o\.st\.checkpoint is of other data/);
     rmSync(join(data, '999.jpg'));
-    expect(dirname(data)).toBe(folder);
   });
 });

@@ -185,6 +185,12 @@ describe('refuses', () => {
     ['another shape', withHeader(text.replace('2,', '4,')), /shape \(4, 3\) of f4 needs/],
   ])('%s', async (_, bytes, message) => expect(await refusal(bytes)).toMatch(message));
 
+  it('a shape that is none, however long, at once', async () => {
+    const text = `{'descr': '<f8', 'fortran_order': False, 'shape': (${'1'.repeat(60)}x), }`.padEnd(117) + '\n';
+    const head = Buffer.from('\x93NUMPY\x01\x00v\x00', 'latin1');
+    await expect(read(Buffer.concat([head, Buffer.from(text)]))).rejects.toThrow(/its header is/);
+  });
+
   it('a file that is not there, by the name the system has for it', async () => {
     const none = withNpy(join(folder, 'none.npy'), async () => 0);
     await expect(none).rejects.toMatchObject({ code: 'ENOENT' });

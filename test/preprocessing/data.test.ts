@@ -54,7 +54,7 @@ describe('.npy', () => {
     const none = await putNpy('none.npy', new Float64Array(0), 0, 4);
     const other = await putNpy('one.npy', Float64Array.of(1, 2, 3, 4), 1, 4);
     expect([...(await momentsOf([none, other, none])).mean]).toEqual([1, 2, 3, 4]);
-    expect((await rejection(fitParallel([none]))).message).toBe('fitParallel: there are no data');
+    expect((await momentsOf([none])).count).toEqual(new Float64Array(4));
     const empty = put('empty.npy', npyHeader('float64', [2 ** 50, 3, 0]));
     expect((await momentsOf([empty])).count).toEqual(new Float64Array(3));
   });
@@ -111,7 +111,16 @@ describe('.csv', () => {
     expectExact(holes, [[1, NaN, NaN, NaN, 3, NaN, NaN], [NaN, NaN, 2, NaN, NaN, 5, NaN]]); // prettier-ignore
     // A first line with nothing but numbers and missing ones is data.
     expectExact(await csv('1,NA\n3,2\n'), [[1, 3], [NaN, 2]]); // prettier-ignore
-    expect((await rejection(csv('a,b\n'))).message).toBe('fitParallel: there are no data');
+    const empty = await csv('a,b\n');
+    expect([empty.names, empty.count]).toEqual([['a', 'b'], new Float64Array(2)]);
+    // What pandas and NumPy write; not what other languages do.
+    expect([...(await csv('1,inf\n2,-Infinity\n')).max]).toEqual([2, Infinity]);
+    expect((await rejection(csv('1\n0x10\n'))).message).toMatch(/line 2, column 1: "0x10" is no number/);
+    expect((await rejection(csv('1,x\n2,3\n'))).message).toMatch(
+      /line 1 has numbers and "x": say whether it names the columns/,
+    );
+    expect((await csv('2019,x\n2,3\n', { header: true })).names).toEqual(['2019', 'x']);
+    expect([...(await csv('1,2\n2,3\n', { header: false })).count]).toEqual([2, 2]);
   });
 
   it('of more rows than a batch has, of some columns in the order asked for', async () => {

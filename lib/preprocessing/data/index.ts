@@ -1,5 +1,6 @@
 // Files of data as batches for statistics: one table of formats, each read by a library of its own, which is loaded when
-// a file asks for it. Every reader holds a batch at a time.
+// a file asks for it. Held at a time are 4 MiB of .npy, 8192 rows of CSV, a row group of Parquet, an image; all of a
+// safetensors file, and of .npy whose samples do not lie one after the other.
 
 import { readdirSync, statSync } from 'node:fs';
 import { extname, join } from 'node:path';
@@ -16,10 +17,12 @@ export interface DataOptions {
   axis?: number | undefined;
   /** Which columns of tables are taken; default all of them, of Parquet all numbers. */
   columns?: readonly string[] | undefined;
+  /** Whether the first line of a CSV file names the columns; default whether it has words and no numbers. */
+  header?: boolean | undefined;
   /** Which tensor of a safetensors file; default the only one. */
   tensor?: string | undefined;
 }
-export const dataOptions = ['axis', 'columns', 'tensor'] as const;
+export const dataOptions = ['axis', 'columns', 'header', 'tensor'] as const;
 
 export interface DataBatch {
   data: Tensor;

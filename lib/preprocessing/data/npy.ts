@@ -37,6 +37,7 @@ export const openNpy: Open = async (path, { axis }): Promise<DataFile> => {
     const end = Math.min(samples, (part + 1) * perPart);
     for (let from = part * perPart; from < end; from += perBatch)
       yield await batchOf(from, Math.min(perBatch, end - from));
+    if (samples === 0) yield await batchOf(0, 0);
   }
   return { parts: Math.max(1, Math.ceil(samples / perPart)), read };
 };
