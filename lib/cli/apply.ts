@@ -8,7 +8,7 @@ import { listData, StandardScaler, type RunningMoments } from '../preprocessing'
 import { openData, type DataBatch, type DataOptions } from '../preprocessing/data';
 import type { Tensor } from '../tensor';
 import { dataFlags, dataOptionsOf, dataUsage, interruptible, parse, someOf, text, type Command } from './command';
-import { loadStats, named } from './merge';
+import { checkNames, loadStats, named } from './merge';
 import { progressBar } from './progress';
 
 const usage = `simdnorm apply --stats STATS DATA... --out DIR [options]
@@ -22,12 +22,19 @@ const usage = `simdnorm apply --stats STATS DATA... --out DIR [options]
 ${dataUsage}`;
 
 /** Where the file goes: under the folder that was given, by its path there. */
-function outputs(data: readonly string[], out: string): Map<string, string> {
+function outputs(data: readonly string[], out: string, stats: string): Map<string, string> {
   const found = new Map<string, string>();
   const sources = new Map<string, string>();
   for (const given of data) {
     const root = statSync(given).isDirectory() ? given : dirname(given);
     for (const file of listData([given])) {
+      // What an earlier run has left in the folder of data is none of them.
+      const within = relative(resolve(out), resolve(file));
+      if (
+        resolve(file) === resolve(stats) ||
+        (within !== '' && !within.startsWith('..') && resolve(out) !== resolve(root))
+      )
+        continue;
       const own = relative(root, file);
       const extension = extname(own).toLowerCase();
       const stays = ['.npy', '.safetensors', '.csv'].includes(extension);
@@ -50,10 +57,7 @@ async function* scaled(file: string, moments: RunningMoments, options: DataOptio
   for (let part = 0; part < parts; part++) {
     for await (const { data, axis, names } of read(part) as AsyncIterable<DataBatch>) {
       signal.throwIfAborted();
-      const other = names && moments.names && names.findIndex((name, i) => name !== moments.names![i]);
-      if (other !== null && other >= 0) {
-        throw new StateError('ERR_DATA', `${file}: feature ${other} is ${names![other]}, the statistics are of ${moments.names![other]}`); // prettier-ignore
-      }
+      checkNames(file, names, moments);
       const y = named(file, () => StandardScaler.fromMoments(moments, { axis }).transform(data));
       yield { y, names: names ?? moments.names };
     }
@@ -96,7 +100,7 @@ async function* csvChunks(batches: ReturnType<typeof scaled>): AsyncGenerator<Ui
 async function run(args: string[]): Promise<void> {
   const { values, positionals } = parse(args, { stats: { type: 'string' }, out: { type: 'string' }, ...dataFlags });
   const moments = loadStats(text(values, 'stats'));
-  const targets = outputs(someOf(positionals, 'DATA'), text(values, 'out'));
+  const targets = outputs(someOf(positionals, 'DATA'), text(values, 'out'), text(values, 'stats'));
   const options = dataOptionsOf(values);
   const bar = await progressBar(targets.size);
   let done = 0;

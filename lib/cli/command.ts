@@ -1,5 +1,7 @@
 // What commands are made of.
 
+import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { parseArgs, type ParseArgsConfig } from 'node:util';
 import type { DataOptions } from '../preprocessing/data';
 
@@ -9,7 +11,9 @@ export interface Command {
 }
 
 /** Said on one line, with the exit code 2. */
-export class UsageError extends Error {}
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
 /** ^C or SIGTERM: the exit code is 128 + the signal's number. */
 export class Interrupted extends Error {
   constructor(
@@ -28,7 +32,13 @@ export function parse(
   options: NonNullable<ParseArgsConfig['options']>,
 ): { values: Values; positionals: string[] } {
   try {
-    return parseArgs({ args, options, allowPositionals: true, strict: true }) as {
+    const joined: string[] = [];
+    for (const arg of args) {
+      // A negative number is the value of the option before it, though it looks like one.
+      if (/^-\d/.test(arg) && /^--[^=]+$/.test(joined.at(-1) ?? '')) joined.push(`${joined.pop()}=${arg}`);
+      else joined.push(arg);
+    }
+    return parseArgs({ args: joined, options, allowPositionals: true, strict: true }) as {
       values: Values;
       positionals: string[];
     };
@@ -41,6 +51,15 @@ export function text(values: Values, name: string): string {
   const value = values[name];
   if (typeof value !== 'string' || value === '') throw new UsageError(`--${name} is needed`);
   return value;
+}
+
+/** Where a result goes, if anywhere: found out before the work, which may be long. */
+export function outFile(values: Values): string | undefined {
+  if (values.out === undefined) return undefined;
+  const out = text(values, 'out');
+  if (existsSync(out) && statSync(out).isDirectory()) throw new UsageError(`--out ${out} is a folder`);
+  mkdirSync(dirname(out), { recursive: true });
+  return out;
 }
 
 export function wholeNumber(values: Values, name: string): number | undefined {

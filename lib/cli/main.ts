@@ -1,40 +1,19 @@
 #!/usr/bin/env node
-// The `simdnorm` command.
+// The `simdnorm` command: what goes wrong is one line, from the loading of the addon on.
 
-import { apply } from './apply';
-import { bench } from './bench';
-import { Interrupted, UsageError, type Command } from './command';
-import { info } from './info';
-import { merge } from './merge';
-import { report } from './report';
-import { stats } from './stats';
-import { version } from './version';
+import type { Interrupted } from './command';
 
-const commands: Readonly<Record<string, Command>> = { stats, apply, merge, report, info, bench };
-
-const usage = `simdnorm COMMAND [options]
-
-  stats DATA...                       mean, standard deviation, least and greatest of each feature of a data set
-  apply --stats S DATA... --out DIR   the data standardised by them
-  merge STATS...                      the statistics of several parts as one
-  report --stats S DATA... --out F    a page to look at: histograms before and after
-  info                                version, instruction sets, threads
-  bench                               a ten-second look at this machine
-
-  simdnorm COMMAND --help says more.`;
-
-async function main([name, ...args]: string[]): Promise<void> {
-  if (name === undefined || name === '--help' || name === '-h' || name === 'help') return console.log(usage);
-  if (name === '--version' || name === '-v') return console.log(version());
-  const command = Object.hasOwn(commands, name) ? commands[name]! : null;
-  if (!command) throw new UsageError(`there is no command ${name}; there are ${Object.keys(commands).join(', ')}`);
-  if (args.includes('--help') || args.includes('-h')) return console.log(command.usage);
-  await command.run(args);
-}
-
-main(process.argv.slice(2)).catch((error: unknown) => {
-  const { message } = error as Error;
-  console.error(`simdnorm: ${message.split('\n')[0]}`);
-  if (error instanceof UsageError) console.error('simdnorm --help lists what there is');
-  process.exitCode = error instanceof UsageError ? 2 : error instanceof Interrupted ? error.exitCode : 1;
+// A reader that has had enough, such as head, is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit();
 });
+
+import('./commands.js')
+  .then(({ main }) => main(process.argv.slice(2)))
+  .catch((error: Error) => {
+    console.error(`simdnorm: ${error.message.split('\n')[0]}`);
+    const usage = error.name === 'UsageError';
+    if (usage) console.error('simdnorm --help lists what there is');
+    process.exitCode = usage ? 2 : ((error as Partial<Interrupted>).exitCode ?? 1);
+  });

@@ -1,10 +1,21 @@
+import { resolve } from 'node:path';
 import { StateError } from '../internal/errors';
 import { replaceFile, runSync } from '../io/files';
 import { listData, type RunningMoments } from '../preprocessing';
 import { openData, type DataBatch, type DataOptions } from '../preprocessing/data';
 import { peer } from '../preprocessing/data/peer';
-import { dataFlags, dataOptionsOf, dataUsage, interruptible, parse, someOf, text, type Command } from './command';
-import { loadStats } from './merge';
+import {
+  dataFlags,
+  dataOptionsOf,
+  dataUsage,
+  interruptible,
+  outFile,
+  parse,
+  someOf,
+  text,
+  type Command,
+} from './command';
+import { checkNames, loadStats } from './merge';
 import { progressBar } from './progress';
 import { nameOf } from './table';
 
@@ -132,8 +143,10 @@ ${left > 0 ? `<p>${left} more features are not drawn.</p>` : ''}
 async function run(args: string[]): Promise<void> {
   const { values, positionals } = parse(args, { stats: { type: 'string' }, out: { type: 'string' }, ...dataFlags });
   const moments = loadStats(text(values, 'stats'));
-  const out = text(values, 'out');
-  const files = listData(someOf(positionals, 'DATA'));
+  const out = outFile(values)!;
+  const files = listData(someOf(positionals, 'DATA')).filter(
+    (file) => resolve(file) !== resolve(text(values, 'stats')),
+  );
   const options: DataOptions = dataOptionsOf(values);
   const echarts = await peer(() => import('echarts'), 'echarts', 'simdnorm report');
   const histograms = Array.from({ length: moments.features }, () => ({
@@ -152,6 +165,7 @@ async function run(args: string[]): Promise<void> {
             if (features !== moments.features) {
               throw new StateError('ERR_DATA', `${file}: it has ${features} features, the statistics are of ${moments.features}`); // prettier-ignore
             }
+            checkNames(file, batch.names, moments);
             count(batch, moments, histograms);
           }
         }

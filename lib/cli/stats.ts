@@ -1,6 +1,8 @@
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { fitParallel, listData } from '../preprocessing';
 import { Checkpoint } from './checkpoint';
-import { dataFlags, dataOptionsOf, dataUsage, Interrupted, interruptible, parse, someOf, UsageError, wholeNumber, type Command } from './command'; // prettier-ignore
+import { dataFlags, dataOptionsOf, dataUsage, Interrupted, interruptible, outFile, parse, someOf, UsageError, wholeNumber, type Command } from './command'; // prettier-ignore
 import { progressBar } from './progress';
 import { momentsJson, momentsTable } from './table';
 
@@ -25,9 +27,11 @@ async function run(args: string[]): Promise<void> {
     'skip-errors': { type: 'boolean' },
     ...dataFlags,
   });
-  const { out, json, resume } = values as { out?: string; json?: boolean; resume?: boolean };
+  const { json, resume } = values as { json?: boolean; resume?: boolean };
+  const out = outFile(values);
   if (resume && out === undefined) throw new UsageError('--resume goes with the --out of the interrupted run');
-  const files = listData(someOf(positionals, 'DATA'));
+  const all = listData(someOf(positionals, 'DATA'));
+  const files = out === undefined ? all : all.filter((file) => resolve(file) !== resolve(out));
   const options = dataOptionsOf(values);
   const checkpoint = out === undefined ? null : new Checkpoint(out, files, options);
   const from = (resume && checkpoint?.read()) || undefined;
@@ -52,7 +56,8 @@ async function run(args: string[]): Promise<void> {
   } catch (error) {
     bar.stop();
     checkpoint?.flush();
-    if (error instanceof Interrupted && checkpoint) error.message += `; --resume goes on from ${checkpoint.path}`;
+    if (error instanceof Interrupted && checkpoint && existsSync(checkpoint.path))
+      error.message += `; --resume goes on from ${checkpoint.path}`;
     throw error;
   }
 }

@@ -3,7 +3,7 @@ import type { RunningMoments } from '../preprocessing';
 /** Columns as wide as what is in them; the first one to the left. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [head, ...rows];
-  const widths = head.map((_, i) => Math.max(...all.map((row) => row[i]!.length)));
+  const widths = head.map((_, i) => all.reduce((most, row) => Math.max(most, row[i]!.length), 0));
   const line = (row: readonly string[]): string =>
     row
       .map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))

@@ -118,6 +118,9 @@ export async function fitParallel(files: readonly string[], options: FitParallel
     throw new TypeError(`${where}: onError must be 'stop' or 'skip', but got ${describe(onError)}`);
   }
   checkSize(where, 'workers', workers, 1);
+  if (columns !== undefined && !Array.isArray(columns)) {
+    throw new TypeError(`${where}: columns must be an array of names, but got ${describe(columns)}`);
+  }
   signal?.throwIfAborted();
   const job = new Job(files, { axis, columns, header, tensor }, options, onError);
   const threads = Array.from({ length: Math.min(workers, Math.max(1, files.length * 4)) }, () => new Thread());

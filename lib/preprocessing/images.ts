@@ -42,11 +42,13 @@ const floats = ['float32', 'float64', 'float16', 'bfloat16'] as const;
 type FloatName = (typeof floats)[number];
 const isFloatName = (dtype: unknown): dtype is FloatName => floats.includes(dtype as FloatName);
 
+/** A number for each channel, as `RunningMoments` has them too. */
+type PerChannel = readonly number[] | Float32Array | Float64Array;
 interface Scaling {
   /** What is taken from each channel's scaled values; a number is for all. Default 0. */
-  mean?: number | readonly number[] | undefined;
+  mean?: number | PerChannel | undefined;
   /** What they are then divided by. Default 1. */
-  std?: number | readonly number[] | undefined;
+  std?: number | PerChannel | undefined;
   /** What bytes are multiplied by before; default 1 / 255. */
   scale?: number | undefined;
   /** How the tensor lies: planes or pixels; default 'chw'. */
@@ -182,12 +184,12 @@ function readBatch(images: unknown, where: string): Batch {
   return { ...first, arrays: all.flatMap(({ arrays }) => arrays), count: all.length };
 }
 
-function perChannel(where: string, name: string, value: number | readonly number[], channels: number): number[] {
+function perChannel(where: string, name: string, value: number | PerChannel, channels: number): number[] {
   if (typeof value === 'number') return new Array<number>(channels).fill(checkNumber(where, name, value));
-  const list: unknown = value;
-  if (!Array.isArray(list)) {
+  if (!Array.isArray(value) && arrayKind(value) !== 'Float64Array' && arrayKind(value) !== 'Float32Array') {
     throw new TypeError(`${where}: ${name} must be a number or a list of them, but got ${describe(value)}`);
   }
+  const list: unknown[] = Array.from(value as readonly number[]);
   if (list.length !== channels) {
     throw new RangeError(`${where}: ${name} has ${list.length} values for ${channels} channels`);
   }
@@ -254,7 +256,7 @@ function readConversion(where: string, images: unknown, options: ImageOptions): 
   checkOptions(where, options, [...scalingNames, 'channels', 'dtype', 'out']);
   const { channels: asked, dtype = 'float32', mean, std } = options;
   const batch = readBatch(images, where);
-  const named = [mean, std].find(Array.isArray) as readonly number[] | undefined;
+  const named = [mean, std].find((each) => typeof each === 'object') as PerChannel | undefined;
   const channels = asked === undefined ? (named?.length ?? batch.step) : checkSize(where, 'channels', asked, 1);
   if (channels > batch.step) {
     throw new RangeError(`${where}: ${channels} channels are asked for, the images have ${batch.step}`);

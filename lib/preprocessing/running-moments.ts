@@ -176,6 +176,10 @@ export class RunningMoments {
       if (!Array.isArray(list)) throw new TypeError(`${where}: ${field} must be an array, but got ${describe(list)}`);
       return [field, list.map((value) => numberOf(value, where, field))] as const;
     });
+    const count = lists[0]![1];
+    if (count.length !== features) {
+      throw new RangeError(`${where}: count has ${count.length} values for ${features} features`);
+    }
     return RunningMoments.#from(where, features, o.names ?? null, new Map(lists));
   }
 

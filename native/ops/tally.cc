@@ -285,9 +285,14 @@ void merge(Tally& a, const Tally& b) {
       a = b;
     } else {
       const Twice count = a.count + b.count, delta = b.mean - a.mean, share = b.count / count;
-      const bool finite = isfinite(a.mean.high) && isfinite(b.mean.high);
-      const Twice mean = finite ? a.mean + delta * share : Twice{a.mean.high + b.mean.high, 0};
-      const Twice m2 = finite ? a.m2 + b.m2 + delta * delta * (a.count * share) : Twice{NAN, 0};
+      Twice mean = {a.mean.high + b.mean.high, 0}, m2 = {NAN, 0};
+      if (isfinite(delta.high)) {
+        mean = a.mean + delta * share;
+        m2 = a.m2 + b.m2 + delta * delta * (a.count * share);
+      } else if (isfinite(a.mean.high) && isfinite(b.mean.high)) {
+        mean = a.mean * (a.count / count) + b.mean * share;
+        m2 = {INFINITY, 0};
+      }
       a = {count, mean, m2, b.min < a.min ? b.min : a.min, b.max > a.max ? b.max : a.max, 0};
     }
   }

@@ -11,6 +11,9 @@ export const openSafetensors: Open = async (path, { axis, tensor }) => {
   }
   const data = tensors.get(tensor ?? names[0]!);
   if (!data) throw dataError(path, `there is no tensor ${JSON.stringify(tensor)}; there are ${names.join(', ')}`);
-  const read = () => [{ data: data.dtype === 'int64' ? data.to('float64') : data, axis: axis ?? 1, names: null }];
+  const wide = data.dtype === 'int64' ? data.to('float64') : data;
+  // One dimension is one feature.
+  const batch = wide.ndim === 1 ? { data: wide.reshape(wide.size, 1), axis: 1 } : { data: wide, axis: axis ?? 1 };
+  const read = () => [{ ...batch, names: null }];
   return { parts: 1, read };
 };
