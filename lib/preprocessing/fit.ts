@@ -1,6 +1,7 @@
 // Statistics of anything that gives batches: iterables, async iterables, files.
 
 import { describe } from '../internal/errors';
+import { Tensor } from '../tensor';
 import type { DataBatch, DataFile } from './data';
 import { RunningMoments } from './running-moments';
 import { readSamples, type Batch, type BatchOptions } from './samples';
@@ -43,9 +44,25 @@ export async function fit(
 
 /** The statistics of one part of a file; null where it has no batch. */
 export async function fitPart(file: DataFile, part: number): Promise<RunningMoments | null> {
+  if (file.columns) {
+    const columns: RunningMoments[] = [];
+    for await (const { data, names } of file.columns(part)) columns.push(take(null, data, {}, names));
+    return besideEachOther(columns);
+  }
   let moments: RunningMoments | null = null;
   for await (const { data, axis, names } of file.read(part) as AsyncIterable<DataBatch>) {
     moments = take(moments, data, { axis }, names);
   }
   return moments;
+}
+
+/** The statistics of one feature each as those of all: no feature knows of another. */
+function besideEachOther(columns: readonly RunningMoments[]): RunningMoments {
+  const states = columns.map((column) => column.toTensors());
+  const lists = [...states[0]!.keys()].map((field) => {
+    const list = Float64Array.from(states, (state) => state.get(field)!.data[0] as number);
+    return [field, new Tensor(list, [list.length])] as const;
+  });
+  const names = JSON.stringify(columns.map((column) => column.names![0]));
+  return RunningMoments.fromTensors(new Map(lists), { ...columns[0]!.metadata(), names });
 }

@@ -3,8 +3,15 @@ import type { DataBatch, DataFile, Open } from '.';
 import { peer } from './peer';
 import { chosenColumns, dataError, rows } from './table';
 
+type Range = { rowStart: number; rowEnd: number };
+
 const numeric = new Set(['BOOLEAN', 'INT32', 'INT64', 'FLOAT', 'DOUBLE']);
 const dates = new Set(['DATE', 'TIME_MILLIS', 'TIME_MICROS', 'TIMESTAMP_MILLIS', 'TIMESTAMP_MICROS', 'INTERVAL']);
+
+/** What the numbers of a batch take at the most: writers make row groups of a million rows, whatever a row takes. */
+const batchBytes = 24 * 2 ** 20;
+/** Rows of a batch at the least: a page, some 2^17 rows, is decoded again for every batch that has rows of it. */
+const leastRows = 2 ** 15;
 
 /** A part is a row group. Columns that are no numbers are left out, unless they are asked for. */
 export const openParquet: Open = async (path, { columns: asked }): Promise<DataFile> => {
@@ -38,21 +45,45 @@ export const openParquet: Open = async (path, { columns: asked }): Promise<DataF
     ? { compressors: undefined }
     : await peer(() => import('hyparquet-compressors'), 'hyparquet-compressors', purpose);
 
-  async function* read(part: number): AsyncGenerator<DataBatch> {
-    const rowStart = metadata.row_groups.slice(0, part).reduce((sum, group) => sum + Number(group.num_rows), 0);
-    const count = Number(metadata.row_groups[part]!.num_rows);
-    const data = new Float64Array(count * names.length);
-    const range = { rowStart, rowEnd: rowStart + count };
-    // One column after the other: all at once take twice the memory.
-    for (const [feature, name] of names.entries()) {
-      const onChunk: ParquetReadOptions['onChunk'] = ({ columnData, rowStart: from }) => {
-        for (let i = 0; i < columnData.length; i++) {
-          data[(from - rowStart + i) * names.length + feature] = Number(columnData[i] ?? NaN);
-        }
-      };
-      await parquetRead({ file, metadata, columns: [name], onChunk, ...range, ...(compressors && { compressors }) });
-    }
-    yield rows(data, names.length, names);
+  const groups = metadata.row_groups.map(({ num_rows }, i, all) => {
+    const rowStart = all.slice(0, i).reduce((sum, group) => sum + Number(group.num_rows), 0);
+    return { rowStart, rowEnd: rowStart + Number(num_rows) };
+  });
+  // A file without rows has its columns all the same.
+  if (groups.length === 0) groups.push({ rowStart: 0, rowEnd: 0 });
+
+  /** Sets every `step`-th element from `first` on to the column's values. */
+  async function load(name: string, range: Range, data: Float64Array, step: number, first: number): Promise<void> {
+    const { rowStart, rowEnd } = range;
+    // A chunk is of whole pages, and goes beyond the rows that are asked for.
+    const onChunk: ParquetReadOptions['onChunk'] = ({ columnData, rowStart: at }) => {
+      const last = Math.min(columnData.length, rowEnd - at);
+      for (let i = Math.max(0, rowStart - at); i < last; i++) {
+        data[(at - rowStart + i) * step + first] = Number(columnData[i] ?? NaN);
+      }
+    };
+    if (rowEnd === rowStart) return;
+    const how = { useOffsetIndex: true, ...(compressors && { compressors }) };
+    await parquetRead({ file, metadata, columns: [name], onChunk, ...range, ...how });
   }
-  return { parts: metadata.row_groups.length, read };
+
+  async function* read(part: number): AsyncGenerator<DataBatch> {
+    const { rowStart: start, rowEnd: end } = groups[part]!;
+    const most = Math.max(leastRows, Math.floor(batchBytes / (8 * names.length)));
+    for (let rowStart = start; rowStart === start || rowStart < end; rowStart += most) {
+      const range = { rowStart, rowEnd: Math.min(end, rowStart + most) };
+      const data = new Float64Array((range.rowEnd - rowStart) * names.length);
+      for (const [i, name] of names.entries()) await load(name, range, data, names.length, i);
+      yield rows(data, names.length, names);
+    }
+  }
+  async function* columnsOf(part: number): AsyncGenerator<DataBatch> {
+    const { rowStart, rowEnd } = groups[part]!;
+    const data = new Float64Array(rowEnd - rowStart);
+    for (const name of names) {
+      await load(name, groups[part]!, data, 1, 0);
+      yield rows(data, 1, [name]);
+    }
+  }
+  return { parts: groups.length, read, columns: columnsOf };
 };
