@@ -81,19 +81,24 @@ async function* npyChunks(file: string, batches: ReturnType<typeof scaled>): Asy
   }
 }
 
+/** Rows of CSV that are text at a time. */
+const rowsAtOnce = 4096;
+
 async function* csvChunks(batches: ReturnType<typeof scaled>): AsyncGenerator<Uint8Array> {
   const quoted = (name: string): string => (/[",\n\r]/.test(name) ? `"${name.replace(/"/g, '""')}"` : name);
   let begun = false;
   for await (const { y, names } of batches) {
-    const lines = !begun && names ? [names.map(quoted).join(',')] : [];
+    if (!begun && names) yield Buffer.from(`${names.map(quoted).join(',')}\n`);
     begun = true;
     const [rows, features] = y.shape as [number, number];
     const values = y.data as Float64Array;
-    for (let i = 0; i < rows; i++) {
-      const row = values.subarray(i * features, (i + 1) * features);
-      lines.push(Array.from(row, (v) => (Number.isNaN(v) ? '' : String(v))).join(','));
+    for (let from = 0; from < rows; from += rowsAtOnce) {
+      const lines = Array.from({ length: Math.min(rowsAtOnce, rows - from) }, (_, i) => {
+        const row = values.subarray((from + i) * features, (from + i + 1) * features);
+        return Array.from(row, (v) => (Number.isNaN(v) ? '' : String(v))).join(',');
+      });
+      yield Buffer.from(`${lines.join('\n')}\n`);
     }
-    if (lines.length > 0) yield Buffer.from(`${lines.join('\n')}\n`);
   }
 }
 
