@@ -6,7 +6,7 @@ import { npyHeader, withNpy } from '../io/npy';
 import { readSafetensorsAsync, writeSafetensorsAsync } from '../io/safetensors';
 import { listData, StandardScaler, type RunningMoments } from '../preprocessing';
 import { openData, type DataBatch, type DataOptions } from '../preprocessing/data';
-import type { Tensor } from '../tensor';
+import { allocate, elementsOf, Tensor } from '../tensor';
 import { dataFlags, dataOptionsOf, dataUsage, interruptible, parse, someOf, text, type Command } from './command';
 import { checkNames, loadStats, named } from './merge';
 import { progressBar } from './progress';
@@ -69,6 +69,19 @@ const bytesOf = (t: Tensor): Uint8Array => {
   return new Uint8Array(data.buffer, data.byteOffset + offset * data.BYTES_PER_ELEMENT, size * data.BYTES_PER_ELEMENT);
 };
 
+/** Batches of one array, one after the other, as the whole. */
+function joined(pieces: readonly Tensor[], shape: readonly number[]): Tensor {
+  const { dtype } = pieces[0]!;
+  const data = allocate(dtype, elementsOf(shape), 'simdnorm apply');
+  const bytes = new Uint8Array(data.buffer);
+  let at = 0;
+  for (const piece of pieces.map(bytesOf)) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return new Tensor(data, shape, { dtype });
+}
+
 async function* npyChunks(file: string, batches: ReturnType<typeof scaled>): AsyncGenerator<Uint8Array> {
   let shape: readonly number[] | null = null;
   for await (const { y } of batches) {
@@ -116,8 +129,11 @@ async function run(args: string[]): Promise<void> {
         const batches = scaled(file, moments, options, signal);
         const kind = extname(target);
         if (kind === '.safetensors') {
+          const pieces: Tensor[] = [];
+          for await (const { y } of batches) pieces.push(y);
           const { tensors, metadata } = await readSafetensorsAsync(file);
-          for await (const { y } of batches) tensors.set(options.tensor ?? [...tensors.keys()][0]!, y);
+          const name = options.tensor ?? [...tensors.keys()][0]!;
+          tensors.set(name, joined(pieces, tensors.get(name)!.shape));
           await writeSafetensorsAsync(target, tensors, { metadata });
         } else {
           const chunks = kind === '.csv' ? csvChunks(batches) : npyChunks(file, batches);

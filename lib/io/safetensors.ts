@@ -15,6 +15,7 @@ import {
   readHeader,
   writeHeader,
   type Entry,
+  type Header,
   type Refuse,
 } from './safetensors-header';
 
@@ -96,29 +97,68 @@ export function parse(bytes: Uint8Array | ArrayBufferLike): Safetensors {
   return { tensors, metadata };
 }
 
+interface OpenFile extends Header {
+  /** Fills bytes with what stands from `position` on, counted from the end of the header. */
+  load(into: Uint8Array, position: number): Steps<void>;
+}
+
+function* headerOf(fd: number, size: number, refuse: Refuse): Steps<OpenFile> {
+  const load = function* (into: Uint8Array, position: number): Steps<void> {
+    const got = yield* readAt(fd, into, position);
+    if (got < into.length) refuse(`it ended at byte ${position + got} while it was read`);
+  };
+  const first = new Uint8Array(Math.min(size, 8));
+  yield* load(first, 0);
+  const header = new Uint8Array(headerLength(first, size, refuse));
+  yield* load(header, 8);
+  const start = 8 + header.length;
+  return { ...readHeader(header, size - start, refuse), load: (into, position) => load(into, start + position) };
+}
+
 function* read(path: string | URL, where: string): Steps<Safetensors> {
   checkEndianness(where);
   const name = fileName(path, where);
-  const refuse = refusal(`${where}: ${name}`);
   return yield* withFile(name, function* (fd, size) {
-    const load = function* (into: Uint8Array, position: number): Steps<void> {
-      const got = yield* readAt(fd, into, position);
-      if (got < into.length) refuse(`it ended at byte ${position + got} while it was read`);
-    };
-    const first = new Uint8Array(Math.min(size, 8));
-    yield* load(first, 0);
-    const header = new Uint8Array(headerLength(first, size, refuse));
-    yield* load(header, 8);
-    const start = 8 + header.length;
-    const { entries, metadata } = readHeader(header, size - start, refuse);
+    const { entries, metadata, load } = yield* headerOf(fd, size, refusal(`${where}: ${name}`));
     const tensors = new Map<string, Tensor>();
     for (const entry of entries) {
       const { tensor, bytes } = prepare(entry, where);
-      yield* load(bytes, start + entry.begin);
+      yield* load(bytes, entry.begin);
       tensors.set(entry.name, tensor);
     }
     return { tensors, metadata };
   });
+}
+
+/**
+ * What the header of a file says of its tensors.
+ * @internal
+ */
+export async function readEntries(path: string): Promise<Entry[]> {
+  checkEndianness(path);
+  const steps = withFile(path, function* (fd, size) {
+    return (yield* headerOf(fd, size, refusal(path))).entries;
+  });
+  return runAsync(steps);
+}
+
+/**
+ * Some of a tensor's elements in row-major order, in one dimension, without the rest of the file.
+ * @internal
+ */
+export async function readElements(path: string, name: string, from: number, count: number): Promise<Tensor> {
+  const refuse = refusal(path);
+  const steps = withFile(path, function* (fd, size) {
+    const { entries, load } = yield* headerOf(fd, size, refuse);
+    const entry = entries.find((own) => own.name === name) ?? refuse(`the tensor ${quote(name)} is gone`);
+    const begin = entry.begin + from * bytesOfDtype[entry.dtype];
+    const end = begin + count * bytesOfDtype[entry.dtype];
+    if (end > entry.end) refuse(`the tensor ${quote(name)} has become shorter while it was read`);
+    const { tensor, bytes } = prepare({ ...entry, shape: [count], begin, end }, path);
+    yield* load(bytes, begin);
+    return tensor;
+  });
+  return runAsync(steps);
 }
 
 /**

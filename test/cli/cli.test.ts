@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { Tensor } from '../../lib';
 import { writeNpy } from '../../lib/io/npy';
 import { readSafetensors, writeSafetensors } from '../../lib/io/safetensors';
-import { RunningMoments } from '../../lib/preprocessing';
+import { RunningMoments, StandardScaler } from '../../lib/preprocessing';
 import { values } from '../support/shapes';
 
 const root = join(__dirname, '..', '..');
@@ -109,6 +109,20 @@ it('merges, and applies what it has merged', () => {
     '1 file in out\n',
   );
   expect([...readSafetensors(join(folder, 'out/x.safetensors')).tensors.keys()]).toEqual(['weight', 'other']);
+});
+
+it('applies to .safetensors of several batches, and of one dimension, in their own shape', () => {
+  const wide = new Tensor(values(700_000 * 3, 'float32', 8, 2) as Float32Array, [700_000, 3]);
+  const long = new Tensor(values(20, 'float64', 9, 2) as Float64Array, [20]);
+  for (const [name, t] of Object.entries({ wide, long })) {
+    writeSafetensors(join(folder, `${name}.safetensors`), { t });
+    good('stats', `${name}.safetensors`, '--out', `${name}.st`);
+    good('apply', '--stats', `${name}.st`, `${name}.safetensors`, '--out', 'shaped');
+    const y = readSafetensors(join(folder, 'shaped', `${name}.safetensors`)).tensors.get('t')!;
+    expect([y.dtype, y.shape]).toEqual([t.dtype, t.shape]);
+    const expected = StandardScaler.fromMoments(RunningMoments.load(join(folder, `${name}.st`))).transform(t.reshape(t.shape[0]!, -1)); // prettier-ignore
+    expect(Buffer.from(y.data.buffer).equals(Buffer.from(expected.data.buffer))).toBe(true);
+  }
 });
 
 it('takes photographs, and says their channels', () => {

@@ -87,6 +87,20 @@ it('.safetensors of several tensors needs the name of one', async () => {
   expect(await refusal(put('cut.safetensors', readFileSync(path).subarray(0, 30)))).toMatch(/^ERR_SAFETENSORS/);
 });
 
+it('.safetensors is read in parts, as .npy is, with the same bits', async () => {
+  const [rows, features] = [3_000_000, 6];
+  const x = values(rows * features, 'float32', 11, 3) as Float32Array;
+  const path = join(folder, 'large.safetensors');
+  writeSafetensors(path, { before: [1, 2, 3], x: new Tensor(x, [rows, features]), z: [4] });
+  const parts: number[] = [];
+  const onProgress = ({ parts: done }: { parts: number }): void => void parts.push(done);
+  const found = [];
+  for (const workers of [1, 3]) found.push(await momentsOf([path], { workers, tensor: 'x', onProgress }));
+  expect(parts).toEqual([1, 2, 1, 2]);
+  const npy = await momentsOf([await putNpy('large.npy', x, rows, features)]);
+  expect(found.map(bitsOf)).toEqual([bitsOf(npy), bitsOf(npy)]);
+});
+
 describe('.csv', () => {
   const csv = (text: string | Uint8Array, options: Options = {}): Promise<Moments> =>
     momentsOf([put('x.csv', text)], options);

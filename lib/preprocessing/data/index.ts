@@ -1,6 +1,6 @@
 // Files of data as batches for statistics: one table of formats, each read by a library of its own, which is loaded when
-// a file asks for it. Held at a time are 4 MiB of .npy, 8192 rows of CSV, a column of a row group of Parquet, an image; all of a
-// safetensors file, and of .npy whose samples do not lie one after the other.
+// a file asks for it. Held at a time are 4 MiB of .npy and .safetensors (all of it where samples do not lie one after the
+// other), 8192 rows of CSV, a column of a row group of Parquet, an image.
 
 import { readdirSync, statSync } from 'node:fs';
 import { extname, join } from 'node:path';

@@ -1,19 +1,24 @@
-import { readSafetensorsAsync } from '../../io/safetensors';
+import { readElements, readEntries } from '../../io/safetensors';
+import { bytesOfDtype } from '../../io/safetensors-header';
+import { elementsOf, type Tensor } from '../../tensor';
 import type { Open } from '.';
+import { arrayData } from './array';
 import { dataError } from './table';
 
 /** One tensor, of float64 where statistics have no way to read it. */
 export const openSafetensors: Open = async (path, { axis, tensor }) => {
-  const { tensors } = await readSafetensorsAsync(path);
-  const names = [...tensors.keys()];
+  const entries = await readEntries(path);
+  const names = entries.map(({ name }) => name);
   if (tensor === undefined && names.length !== 1) {
     throw dataError(path, `which tensor? There are ${names.join(', ') || 'none'}`);
   }
-  const data = tensors.get(tensor ?? names[0]!);
-  if (!data) throw dataError(path, `there is no tensor ${JSON.stringify(tensor)}; there are ${names.join(', ')}`);
-  const wide = data.dtype === 'int64' ? data.to('float64') : data;
-  // One dimension is one feature.
-  const batch = wide.ndim === 1 ? { data: wide.reshape(wide.size, 1), axis: 1 } : { data: wide, axis: axis ?? 1 };
-  const read = () => [{ ...batch, names: null }];
-  return { parts: 1, read };
+  const entry = tensor === undefined ? entries[0]! : entries.find(({ name }) => name === tensor);
+  if (!entry) throw dataError(path, `there is no tensor ${JSON.stringify(tensor)}; there are ${names.join(', ')}`);
+  const { name, dtype, shape } = entry;
+  const each = elementsOf(shape.slice(1));
+  const load = async (from: number, count: number): Promise<Tensor> => {
+    const elements = await readElements(path, name, from * each, count * each);
+    return (dtype === 'int64' ? elements.to('float64') : elements).reshape([count, ...shape.slice(1)]);
+  };
+  return arrayData(path, { shape, bytesPerElement: bytesOfDtype[dtype], axis, scattered: false, load });
 };
