@@ -95,7 +95,8 @@ class Thread {
  * The statistics of files, read by a pool of threads.
  *
  * Parts of files (row groups of Parquet, 64 MiB of .npy, else whole files) are taken side by side and merged in their order, so
- * that the result has the same bits for any number of workers. A few parts are held at a time, whatever the files' size.
+ * that the result has the same bits for any number of workers. A few parts are held at a time, whatever the files' size
+ * and number.
  *
  * *Files*: .npy, .safetensors, .csv, .parquet, and images; folders are for `listData`. Tables need the optional packages
  * csv-parse and hyparquet, images sharp.
@@ -122,8 +123,9 @@ export async function fitParallel(files: readonly string[], options: FitParallel
     throw new TypeError(`${where}: columns must be an array of names, but got ${describe(columns)}`);
   }
   signal?.throwIfAborted();
-  const job = new Job(files, { axis, columns, header, tensor }, options, onError);
-  const threads = Array.from({ length: Math.min(workers, Math.max(1, files.length * 4)) }, () => new Thread());
+  const count = Math.min(workers, Math.max(1, files.length * 4));
+  const job = new Job(files, { axis, columns, header, tensor }, options, onError, 4 * count);
+  const threads = Array.from({ length: count }, () => new Thread());
   let stop: () => void = () => {};
   const aborted = new Promise<never>((_, reject) => {
     stop = () => reject(signal!.reason as Error);
@@ -150,10 +152,13 @@ interface Open {
   error: Error | null;
 }
 
+const unasked = ({ error, asked, parts }: Open): boolean => !error && asked < parts;
+
 class Job {
   readonly state: FitState;
   readonly #open: Open[] = [];
-  readonly #opening = new Set<Promise<Answer>>();
+  readonly #waiting: (() => void)[] = [];
+  #opening = 0;
   #next: number;
   #parts = 0;
 
@@ -162,6 +167,8 @@ class Job {
     private readonly data: DataOptions,
     private readonly options: FitParallelOptions,
     private readonly onError: 'stop' | 'skip',
+    /** How many files may be open, and how many parts wait to be merged, where the first of them is slow. */
+    private readonly most: number,
   ) {
     const { from } = options;
     this.state = from
@@ -178,7 +185,7 @@ class Job {
   /** Gives a thread parts until there are none: those of a file that is open first, else the next file is opened. */
   async work(thread: Thread): Promise<void> {
     for (;;) {
-      const open = this.#open.find(({ error, asked, parts }) => !error && asked < parts);
+      const open = this.#wanted();
       if (open) {
         const part = open.asked++;
         const answer = await thread.ask({ path: this.files[open.index]!, options: this.data, part });
@@ -186,14 +193,13 @@ class Job {
         else if ('moments' in answer) {
           open.results.set(part, answer.moments && RunningMoments.fromJSON(answer.moments));
         }
-      } else if (this.#next < this.files.length) {
+      } else if (this.#next < this.files.length && this.#open.length < this.most) {
         const index = this.#next++;
         const file: Open = { index, parts: 0, asked: 0, results: new Map(), error: null };
         this.#open.push(file);
-        const asked = thread.ask({ path: this.files[index]!, options: this.data, part: null });
-        this.#opening.add(asked);
-        const answer = await asked;
-        this.#opening.delete(asked);
+        this.#opening++;
+        const answer = await thread.ask({ path: this.files[index]!, options: this.data, part: null });
+        this.#opening--;
         if ('error' in answer) file.error = this.#named(answer.error, index);
         else if ('parts' in answer) {
           file.parts = answer.parts;
@@ -203,13 +209,21 @@ class Job {
           const before = file.asked > 0 ? `, and ${file.asked} were read before` : '';
           file.error = this.#named({ name: 'Error', message: `it has ${file.parts} parts${before}` }, index);
         }
-      } else if (this.#opening.size > 0) {
-        // Another thread is about to know of parts.
-        await Promise.race(this.#opening);
+      } else if (this.#opening > 0 || this.#next < this.files.length || this.#open.some(unasked)) {
+        // Another thread is about to know of parts, or to bring what others wait for.
+        await new Promise<void>((resolve) => this.#waiting.push(resolve));
         continue;
       } else return;
       this.#settle();
+      for (const wake of this.#waiting.splice(0)) wake();
     }
+  }
+
+  /** The first file that has parts to be asked for; the first of all, or few enough wait for those before them. */
+  #wanted(): Open | undefined {
+    const held = ({ asked }: Open, i: number): number => asked - (i === 0 ? this.state.parts : 0);
+    const all = this.#open.reduce((sum, open, i) => sum + held(open, i), 0);
+    return this.#open.find((open, i) => unasked(open) && (i === 0 ? held(open, i) : all) < this.most);
   }
 
   /** Merges what is next in the order of files and parts. */

@@ -239,6 +239,33 @@ describe('fitParallel', () => {
     expect(result).toEqual([rows + 60, [`${files[2]}: a worker ended with code 1`]]);
   });
 
+  it('waits for a slow file with a few results behind it, not with one of every file', async () => {
+    const many: string[] = [];
+    for (let i = 0; i < 40; i++) many.push(await putNpy(`many-${i}.npy`, Float64Array.of(i, 1), 1, 2));
+    const result = inProcess(`
+      const { Worker } = require('node:worker_threads');
+      const post = Worker.prototype.postMessage;
+      let asked = 0, release;
+      Worker.prototype.postMessage = function (task) {
+        asked++;
+        if (task.path.endsWith('many-0.npy') && task.part === 0) release = () => post.call(this, task);
+        else post.call(this, task);
+      };
+      const { fitParallel } = require('./dist/preprocessing');
+      const fitted = fitParallel(${JSON.stringify(many)}, { workers: 2 });
+      for (let before = -1; asked < 5 || asked !== before; ) {
+        before = asked;
+        await new Promise((resolve) => setTimeout(resolve, 300));
+      }
+      const ahead = asked;
+      release();
+      const { moments } = await fitted;
+      return { ahead, asked, count: moments.count[0], mean: moments.mean[0] };`) as Record<string, number>;
+    // Each file is opened, then read.
+    expect(result).toEqual({ ahead: expect.any(Number), asked: 80, count: 40, mean: 19.5 });
+    expect(result.ahead).toBeLessThan(20);
+  });
+
   it('refuses', async () => {
     for (const [args, message] of [
       [['a.npy'], /fitParallel: files must be an array, but got the string/],
