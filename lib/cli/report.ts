@@ -38,11 +38,18 @@ interface Histograms {
   after: Float64Array;
 }
 
+/** From where to where a feature's histogram before goes: a constant stands in the middle. */
+function extent({ min, max }: RunningMoments, c: number): [low: number, high: number] {
+  const [low, high] = [min[c]!, max[c]!];
+  const around = low === high ? Math.abs(low) / 2 || 0.5 : 0;
+  return [low - around, high + around];
+}
+
 /** Counts the values of one batch. */
 function count({ data, axis }: DataBatch, moments: RunningMoments, into: Histograms[]): void {
   const at = axis < 0 ? axis + data.ndim : axis;
   const x = data.to('float64');
-  const { mean, min, max } = moments;
+  const { mean } = moments;
   const std = moments.std();
   const order = [at, ...x.shape.flatMap((_, i) => (i === at ? [] : [i]))];
   const rows = x.permute(order).contiguous();
@@ -50,11 +57,12 @@ function count({ data, axis }: DataBatch, moments: RunningMoments, into: Histogr
   const values = rows.data as Float64Array;
   const bin = (place: number): number => Math.min(bins - 1, Math.max(0, Math.floor(place * bins)));
   into.forEach(({ before, after }, c) => {
-    const [low, range, center, scale] = [min[c]!, max[c]! - min[c]! || 1, mean[c]!, std[c]! || 1];
+    const [low, high] = extent(moments, c);
+    const [center, scale] = [mean[c]!, std[c]! || 1];
     for (let i = rows.offset + c * each; i < rows.offset + (c + 1) * each; i++) {
       const v = values[i]!;
       if (!Number.isFinite(v)) continue;
-      before[bin((v - low) / range)]!++;
+      before[bin((v - low) / (high - low))]!++;
       after[bin(((v - center) / scale + reach) / (2 * reach))]!++;
     }
   });
@@ -115,7 +123,7 @@ function page(moments: RunningMoments, histograms: readonly Histograms[], files:
   const odd = remarks(moments);
   const charts = histograms.slice(0, mostCharts).map(({ before, after }, i) => {
     if (!(n[i]! > 0) || !Number.isFinite(mean[i]!)) return '';
-    const [low, high] = min[i] === max[i] ? [min[i]! - 0.5, max[i]! + 0.5] : [min[i]!, max[i]!];
+    const [low, high] = extent(moments, i);
     return `<h3>${escaped(nameOf(moments, i))}</h3><p>${chart(echarts, before, low, high, 'before')}${chart(echarts, after, -reach, reach, 'after, in standard deviations')}</p>`; // prettier-ignore
   });
   const left = histograms.length - charts.length;

@@ -146,6 +146,12 @@ it('draws a report that needs nothing else', () => {
   expect(page).toContain('&lt;b&gt; is not finite');
   expect(page.match(/<svg/g)).toHaveLength(6);
   expect(page).not.toMatch(/<script|<link|src=|href=/);
+  // The constant's only bar stands in the middle of 48, before and after.
+  const bars = page.match(/<svg[\s\S]*?<\/svg>/g)!.map((svg) => {
+    const drawn = (svg.match(/<path[^>]*#4477aa[^>]*>/g) ?? []).filter((path) => !path.includes('l0 0'));
+    return drawn.map((path) => Number(/data_index="(\d+)"/.exec(path)![1]));
+  });
+  expect(bars.slice(2, 4)).toEqual([[24], [24]]);
 });
 
 it('names the file, the line and the column of bad data', () => {
