@@ -19,8 +19,14 @@ export {
   type LocalResponseNormOptions,
 } from './layers/local-response-norm';
 export { RMSNorm, type RMSNormOptions } from './layers/rms-norm';
-export { convertSyncBatchNorm, SyncBatchNorm } from './layers/sync-batch-norm';
-export { Context, type AsyncForwardOptions, type BackwardOptions, type ForwardOptions } from './layers/layer';
+export { convertSyncBatchNorm, SyncBatchNorm, type SyncBatchNormOptions } from './layers/sync-batch-norm';
+export {
+  Context,
+  type AsyncBackwardOptions,
+  type AsyncForwardOptions,
+  type BackwardOptions,
+  type ForwardOptions,
+} from './layers/layer';
 export type { FloatDType } from './internal/call';
 export type { NormAsyncForwardOptions, NormBackwardOptions, NormForwardOptions } from './layers/norm';
 export type { NonFinite } from './layers/tracked-norm';

@@ -1,7 +1,7 @@
 // Running statistics of a whole data set: the moments of every batch merged, not averaged.
 
 import { addon, check, Names } from './internal/addon';
-import type { Saved } from './internal/call';
+import { valuesBehind, type Saved } from './internal/call';
 import { checkOptions, describe, StateError } from './internal/errors';
 import { noGrad } from './grad-mode';
 import { BatchNorm } from './layers/batch-norm';
@@ -228,9 +228,9 @@ class Recalibration<B> {
 }
 
 /** The statistics that a forward kept (native/core/statistic.h) as moments. */
-function momentsOf({ statistics, plan }: Saved): Float64Array {
-  const [, outer, , inner] = plan.geometry;
-  const n = outer * inner;
+function momentsOf(saved: Saved): Float64Array {
+  const { statistics } = saved;
+  const n = valuesBehind(saved);
   const moments = new Float64Array(statistics.length);
   for (let i = 0; i < statistics.length; i += 5) {
     const [mean, rest, variance, , scale] = statistics.subarray(i, i + 5) as unknown as number[];

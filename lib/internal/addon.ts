@@ -40,6 +40,8 @@ export interface Addon {
     gated: DataArray | null,
     add: DataArray | null,
     bias: FloatArray | null,
+    /** Of a part of what is normalized together: written without dx; with it those of the whole, then the part's own. */
+    sums: Float64Array | null,
   ): number;
   localResponse(block: Float64Array, x: DataArray, y: DataArray): number;
   localResponseBackward(block: Float64Array, dy: DataArray, x: DataArray, dx: DataArray): number;
@@ -58,6 +60,8 @@ export interface Addon {
   ): number;
   /** (count, mean, meanLow, m2, m2Low) of every statistic. */
   moments(block: Float64Array, x: DataArray, out: Float64Array): number;
+  /** What the moments of parts, [batch][groups] of the geometry, come to together; `like` is of the data's type. */
+  statisticsOfParts(block: Float64Array, like: DataArray, parts: Float64Array, out: Float64Array): number;
   /** Adds data to states of nine numbers each: see Tally in native/ops/tally.h. */
   tally(block: Float64Array, x: TallyArray, weights: Float64Array | null, state: Float64Array): number;
   /** Merges the states of `from` into those of `into`: of five numbers each, and of nine. */
@@ -88,7 +92,9 @@ export const Block = {
   flags: 12,
   /** Which optional arguments there are: the sum of 2^argument over them. */
   given: 13,
-  length: 14,
+  /** Behind each statistic, where those are of more than the input; else 0. */
+  values: 14,
+  length: 15,
 } as const;
 /** Of a window over the channels: [outer][channels][inner], then how far it reaches, offsets, and what s^beta is made of. */
 export const WindowBlock = {
@@ -160,12 +166,14 @@ export const Names = {
     'gradAdd',
     'add',
     'bias',
+    'sums',
   ],
   localResponse: ['parameters', 'input', 'out'],
   localResponseBackward: ['parameters', 'grad_output', 'input', 'out'],
   fromImages: ['parameters', 'out', 'images'],
   toImages: ['parameters', 'input', 'out'],
   moments: ['parameters', 'input', 'out'],
+  statisticsOfParts: ['parameters', 'input', 'moments', 'statistics'],
   updateRunning: ['parameters', 'running_mean', 'running_var', 'saved statistics', 'counts'],
   tally: ['parameters', 'batch', 'weights', 'state'],
   merge: ['into', 'from'],

@@ -5,6 +5,7 @@ import { allocate, Tensor, viewOf } from '../tensor';
 import { addon, check, Names, type Addon, type FloatArray } from './addon';
 import { forward, target, type Plan, type Saved } from './call';
 import { arrayKind, isShared } from './errors';
+import { forwardOverRanks } from './ranks';
 import { OutputPool } from '../output-pool';
 
 /** x itself if its memory is shared, else a copy as it lies. */
@@ -42,6 +43,22 @@ export function deliver(y: Tensor, out: unknown, channelsLast: boolean, where: s
   return given;
 }
 
+/** A way into the kernels on another thread, for one call, and how that call ends. */
+function elsewhere(where: string): { enter: Addon['forward']; ended: () => Promise<void> } {
+  let work: Promise<number> | undefined;
+  return {
+    enter: (block, from, to, weight, bias, statistics, mean, variance, add) => {
+      let fault = 0;
+      work = new Promise((resolve) => {
+        const own = [copy(weight), copy(bias), statistics, copy(mean), copy(variance)] as const;
+        fault = addon.forwardAsync(block, from, to, ...own, add, resolve);
+      });
+      return fault;
+    },
+    ended: async () => check((await work) ?? 0, where, Names.forward),
+  };
+}
+
 /** `x`: withdrawn. The plan must defer its running statistics. An `out` that is not shared is written at the end. */
 export async function forwardAsync(
   where: string,
@@ -51,16 +68,26 @@ export async function forwardAsync(
   out: unknown,
 ): Promise<{ y: Tensor; saved: Saved }> {
   const direct = directly(out, x, plan.channelsLast, where);
-  let work: Promise<number> | undefined;
-  const enter: Addon['forward'] = (block, from, to, weight, bias, statistics, mean, variance, add) => {
-    let fault = 0;
-    work = new Promise((resolve) => {
-      const own = [copy(weight), copy(bias), statistics, copy(mean), copy(variance)] as const;
-      fault = addon.forwardAsync(block, from, to, ...own, add, resolve);
-    });
-    return fault;
-  };
+  const { enter, ended } = elsewhere(where);
   const { y, saved } = forward(where, x, plan, keep, direct, null, null, enter);
-  check((await work) ?? 0, where, Names.forward);
+  await ended();
   return { y: deliver(y, out, plan.channelsLast, where), saved: saved! };
+}
+
+/** The same by the statistics of all ranks: see ranks.ts. The input's own are taken at once, on this thread. */
+export async function forwardOverRanksAsync(
+  where: string,
+  x: Tensor,
+  plan: Plan,
+  keep: 'reference' | 'statistics',
+  out: unknown,
+  gather: (own: Float64Array) => Promise<Float64Array>,
+): Promise<{ y: Tensor; saved: Saved }> {
+  const direct = directly(out, x, plan.channelsLast, where);
+  const { own, proceed } = forwardOverRanks(where, x, plan, keep, direct, null);
+  const all = await gather(own);
+  const { enter, ended } = elsewhere(where);
+  const { y, saved } = proceed(all, enter);
+  await ended();
+  return { y: deliver(y, out, plan.channelsLast, where), saved };
 }

@@ -48,6 +48,8 @@ export interface Saved {
   statistics: Float64Array;
   /** What was added to y before the ReLU, of x's shape and in its memory order. */
   add: Tensor | null;
+  /** How many values are behind each statistic, where they are of more than x: see internal/ranks.ts. */
+  count?: number;
 }
 
 /** What to save: nothing, the statistics to look at, or the input too, itself or a copy. */
@@ -140,7 +142,8 @@ const given = (argument: number, array: unknown): number => (array === null ? 0 
 
 /**
  * `add`: what is added to y before the ReLU, of x's dtype and shape. `spare`: an array that nobody needs any more, for the
- * statistics if it fits. `enter`: another way into the kernels, with the same arguments.
+ * statistics if it fits, or the statistics themselves with Flag.useSaved, of `count` values each. `enter`: another way into
+ * the kernels, with the same arguments.
  */
 export function forward(
   where: string,
@@ -151,6 +154,7 @@ export function forward(
   add: Tensor | null = null,
   spare: Float64Array | null = null,
   enter: Addon['forward'] = addon.forward,
+  count?: number,
 ): { y: Tensor; saved: Saved | null } {
   const { channelsLast, geometry } = plan;
   const { x, y, keepsInput } = place(where, input, channelsLast, keep, out);
@@ -177,12 +181,16 @@ export function forward(
     block[Block.offsetAdd] = added ? added.offset : 0;
     block[Block.eps] = plan.eps;
     block[Block.momentum] = plan.momentum;
+    block[Block.values] = count ?? 0;
     block[Block.flags] = plan.flags + storage(x) + (keepsInput ? Flag.keepsInput : 0);
     block[Block.given] =
       given(3, weight) + given(4, bias) + given(5, saved) + given(6, mean) + given(7, variance) + given(8, plus);
     check(enter(block, from, to, weight, bias, saved, mean, variance, plus), where, Names.forward);
   }
-  return { y, saved: saved && { plan: relu ? gated(plan) : plan, x, statistics: saved, add: kept } };
+  if (!saved) return { y, saved: null };
+  const left: Saved = { plan: relu ? gated(plan) : plan, x, statistics: saved, add: kept };
+  if (count !== undefined) left.count = count;
+  return { y, saved: left };
 }
 
 /** What the ReLU let through is found again from these as they are now, whatever an optimizer does meanwhile. */
@@ -192,7 +200,7 @@ function gated(plan: Plan): Plan {
 
 /**
  * Adds into dweight and dbias, and returns the gradient of the input, unless `out` is null. `gradAdd` is where the
- * gradient of what was added goes, if anybody wants it.
+ * gradient of what was added goes, if anybody wants it. `sums`: see Addon.backward.
  */
 export function backward(
   where: string,
@@ -202,6 +210,7 @@ export function backward(
   dbias: Tensor | null,
   out: unknown,
   gradAdd?: unknown,
+  sums: Float64Array | null = null,
 ): Tensor | null {
   const { plan, x } = saved;
   const { channelsLast } = plan;
@@ -233,6 +242,7 @@ export function backward(
     block[Block.offsetDy] = dy.offset;
     block[Block.offsetAdd] = add ? add.offset : 0;
     block[Block.flags] = plan.flags + storage(x);
+    block[Block.values] = saved.count ?? 0;
     block[Block.given] =
       given(3, to) +
       given(4, weight) +
@@ -240,10 +250,11 @@ export function backward(
       given(7, biasGrad) +
       given(8, gate) +
       given(9, plus) +
-      given(10, bias);
+      given(10, bias) +
+      given(11, sums);
     const { statistics: kept } = saved;
     check(
-      addon.backward(block, coming, from, to, weight, kept, weightGrad, biasGrad, gate, plus, bias),
+      addon.backward(block, coming, from, to, weight, kept, weightGrad, biasGrad, gate, plus, bias, sums),
       where,
       Names.backward,
     );
@@ -275,11 +286,11 @@ export function checkApart(where: string, name: string, out: Tensor, others: rea
 
 /** What forwards that deferred it have left: the running statistics take in the batch that these are the parts of. */
 export function updateRunning(where: string, parts: readonly Saved[]): void {
-  const filled = parts.filter(({ x }) => x.size > 0);
+  const filled = parts.filter(({ x, count }) => (count ?? x.size) > 0);
   if (filled.length === 0) return;
   const { runningMean, runningVar, momentum, geometry } = filled[0]!.plan;
   if (!runningMean) return;
-  const counts = filled.flatMap(({ plan: { geometry: g } }) => new Array<number>(g[0]).fill(g[1] * g[3]));
+  const counts = filled.flatMap((part) => new Array<number>(part.plan.geometry[0]).fill(valuesBehind(part)));
   const groups = geometry[2];
   const all = new Float64Array(5 * groups * counts.length);
   let at = 0;
@@ -294,6 +305,29 @@ export function updateRunning(where: string, parts: readonly Saved[]): void {
   block[Block.given] = given(2, variance);
   const fault = addon.updateRunning(block, mean, variance, all, Float64Array.from(counts));
   check(fault, where, Names.updateRunning);
+}
+
+/** How many values each statistic is of. */
+export function valuesBehind({ count, plan: { geometry } }: Saved): number {
+  return count ?? geometry[1] * geometry[3];
+}
+
+/** What the moments of `parts` sets of data come to together: five doubles for each of `groups`, for kernels on x's dtype. */
+export function statisticsOfParts(
+  where: string,
+  x: Tensor,
+  moments: Float64Array,
+  parts: number,
+  groups: number,
+  { eps, flags }: Plan,
+): Float64Array {
+  const out = new Float64Array(5 * groups);
+  setGeometry([parts, 1, groups, 1, 1, groups]);
+  block[Block.eps] = eps;
+  block[Block.flags] = flags + storage(x);
+  const fault = addon.statisticsOfParts(block, dataOf(x, where, 'input'), moments, out);
+  check(fault, where, Names.statisticsOfParts);
+  return out;
 }
 
 /** (count, mean, meanLow, m2, m2Low) for each (batch, group) of a contiguous x. */

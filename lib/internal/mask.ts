@@ -314,6 +314,7 @@ export function forwardPacked(
   keep: Keep,
   add: Tensor | null,
   out: unknown,
+  compute: typeof forward,
 ): { y: Tensor; saved: PackedSaved } {
   const { channelsLast } = packing;
   const from = layOut(x, channelsLast);
@@ -328,7 +329,7 @@ export function forwardPacked(
     plan.bias = choose(plan.bias, part.parameters);
     const [from, to] = [viewOfPart(packed, part, x.dtype), viewOfPart(result, part, x.dtype)];
     const plus = packedAdd && viewOfPart(packedAdd, part, x.dtype);
-    return forward(where, from, plan, keep, to, plus).saved!;
+    return compute(where, from, plan, keep, to, plus).saved!;
   });
   scatter(result, y, packing);
   return { y, saved: { packing, layout: x.layout, dtype: x.dtype, parts } };
@@ -342,6 +343,7 @@ export function backwardPacked(
   dbias: Tensor | null,
   out: unknown,
   gradAdd: unknown,
+  compute: typeof backward,
 ): Tensor {
   checkGrad(where, dy, { dtype, layout });
   const { channelsLast } = packing;
@@ -358,7 +360,7 @@ export function backwardPacked(
     const part = packing.parts[i]!;
     const own = sums.map((t) => choose(t, part.parameters)) as [Tensor | null, Tensor | null];
     const into = packedAdd ? viewOfPart(packedAdd, part, dtype) : undefined;
-    backward(where, saved, viewOfPart(packed, part, dtype), ...own, viewOfPart(result, part, dtype), into);
+    compute(where, saved, viewOfPart(packed, part, dtype), ...own, viewOfPart(result, part, dtype), into);
     const { parameters } = part;
     if (parameters) sums.forEach((t, which) => t && copyRuns(t, numbers(own[which]!), parameters, true));
   });

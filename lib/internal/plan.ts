@@ -154,7 +154,7 @@ function track(plan: Plan, p: Tracked, useRunning: boolean, momentum: number): P
   return plan;
 }
 
-/** `training`: by the batch's statistics. */
+/** `training`: by the batch's statistics, which are of x `alone`. */
 export function batchNorm(
   where: string,
   x: Reading,
@@ -162,8 +162,9 @@ export function batchNorm(
   training: boolean,
   momentum: number,
   eps: number,
+  alone = true,
 ): Plan {
-  if (training && x.n * x.s === 1) {
+  if (training && alone && x.n * x.s === 1) {
     throw new RangeError(
       `${where}: Expected more than 1 value per channel when training, got input size ${formatShape(x.shape)}`,
     );

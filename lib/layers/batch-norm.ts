@@ -20,14 +20,20 @@ export abstract class BatchNorm extends TrackedNorm {
   readonly singleValue: 'throw' | 'runningStats';
   #singleValue: string | null = null;
 
-  constructor(numFeatures: number, options: BatchNormOptions = {}) {
-    super(numFeatures, options, { affine: true, track: true, names: ['singleValue'] });
+  /** `names`: the options that a subclass knows besides. */
+  constructor(numFeatures: number, options: BatchNormOptions = {}, names: readonly string[] = []) {
+    super(numFeatures, options, { affine: true, track: true, names: ['singleValue', ...names] });
     this.singleValue = readOption.oneOf(this.where, 'singleValue', options.singleValue, ['throw', 'runningStats']);
+  }
+
+  /** Whether a batch's statistics are of this input alone. */
+  protected get alone(): boolean {
+    return true;
   }
 
   /** As torch decides: batch statistics in training, and in evaluation where there are no running ones. */
   #batchStatistics(x: Reading): boolean {
-    const single = x.n * x.s === 1 && !this.isCollecting;
+    const single = x.n * x.s === 1 && !this.isCollecting && this.alone;
     if (this.singleValue === 'runningStats' && single && this.runningMean) return false;
     return this.training || (!this.runningMean && !this.runningVar);
   }
@@ -43,7 +49,8 @@ export abstract class BatchNorm extends TrackedNorm {
 
   protected override plan(x: Reading, where: string): Plan {
     const seen = checkSize(where, 'numBatchesTracked', this.numBatchesTracked ?? 0) + 1;
-    const plan = batchNorm(where, x, this, this.#batchStatistics(x), this.momentum ?? 1 / seen, this.eps);
+    const momentum = this.momentum ?? 1 / seen;
+    const plan = batchNorm(where, x, this, this.#batchStatistics(x), momentum, this.eps, this.alone);
     this.checkFeatures(x.c, where);
     return this.tracked(plan);
   }

@@ -36,6 +36,11 @@ export interface BackwardOptions {
   context?: Context | undefined;
 }
 
+export interface AsyncBackwardOptions extends Pick<BackwardOptions, 'context'> {
+  /** As of `backward`, but no pool. */
+  out?: TensorData | Tensor | undefined;
+}
+
 export interface LayerOptions {
   /**
    * Of parameters and statistics; default 'float32'. Data have the same, or are float16 or bfloat16 beside float32. The
@@ -175,16 +180,9 @@ export abstract class Layer<Saved> extends Module {
     const where = calls.where[1];
     checkOptions(where, options, calls.names[1]);
     const context = options.context === undefined ? calls.context : this.#checkContext(options.context, where);
-    if (!context.saved) {
-      throw new StateError(
-        'ERR_NO_FORWARD',
-        `${where}: there is no forward to go back through; forward keeps what backward needs unless it runs inside ` +
-          'noGrad, and one backward releases it',
-      );
-    }
+    const saved = this.#savedOf(context, where);
     const dy = inputOf(gradOutput, where, 'grad_output', this.dtype);
     // Taken out meanwhile: an option's getter may run a forward of its own, which would release it.
-    const saved = context.saved as Saved;
     context.saved = null;
     try {
       const dx = lending(options.out, () => this.runBack(saved, dy, options, where));
@@ -238,17 +236,72 @@ export abstract class Layer<Saved> extends Module {
     const context = given.context === undefined ? this.#callsOf().context : this.#checkContext(given.context, where);
     const x = withdrawn(inputOf(input, where, 'input', this.dtype));
     const keeps = isGradEnabled();
+    return this.#inTurn(async () => {
+      const { y, saved } = await this.runAsync(x, keeps, given, where);
+      if (saved) this.#keep(context, saved);
+      return y;
+    });
+  }
+
+  /** As `runBack`, of a gradient that nobody else can change; null where there is no asynchronous form. */
+  protected runBackAsync(
+    _saved: Saved,
+    _dy: Tensor,
+    _options: AsyncBackwardOptions,
+    _where: string,
+  ): Promise<Tensor> | null {
+    return null;
+  }
+
+  /**
+   * `backward` that waits for others beside the event loop: of a `SyncBatchNorm`, for the other ranks. The gradient is taken
+   * at the call; calls on one layer, forward and back, follow each other in the order they were made.
+   *
+   * @throws (rejects with) what `backward` throws, with nothing changed; StateError (`code` 'ERR_NO_ASYNC') where nothing
+   *   waits for others
+   */
+  async backwardAsync(gradOutput: TensorLike, options: AsyncBackwardOptions = {}): Promise<Tensor> {
+    const where = `${this.where}.backwardAsync`;
+    const calls = this.#callsOf();
+    checkOptions(where, options, calls.names[1]);
+    const given = { ...options };
+    const context = given.context === undefined ? calls.context : this.#checkContext(given.context, where);
+    const dy = withdrawn(inputOf(gradOutput, where, 'grad_output', this.dtype));
+    return this.#inTurn(async () => {
+      const saved = this.#savedOf(context, where);
+      context.saved = null;
+      try {
+        const dx = this.runBackAsync(saved, dy, given, where);
+        if (!dx) throw new StateError('ERR_NO_ASYNC', `${where}: this layer has no asynchronous form; use backward`);
+        await dx;
+        this.release(saved);
+        return await dx;
+      } catch (error) {
+        context.saved ??= saved;
+        throw error;
+      }
+    });
+  }
+
+  async #inTurn<T>(f: () => Promise<T>): Promise<T> {
     const before = this.#turn;
     let next!: () => void;
     this.#turn = new Promise((resolve) => (next = resolve));
     try {
       await before;
-      const { y, saved } = await this.runAsync(x, keeps, given, where);
-      if (saved) this.#keep(context, saved);
-      return y;
+      return await f();
     } finally {
       next();
     }
+  }
+
+  #savedOf(context: Context, where: string): Saved {
+    if (context.saved) return context.saved as Saved;
+    throw new StateError(
+      'ERR_NO_FORWARD',
+      `${where}: there is no forward to go back through; forward keeps what backward needs unless it runs inside ` +
+        'noGrad, and one backward releases it',
+    );
   }
 
   #checkContext(context: Context, where: string): Context {

@@ -80,6 +80,16 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
   protected get judges(): boolean {
     return false;
   }
+  /** The way into the kernels and back. */
+  protected compute(...all: Parameters<typeof forward>): ReturnType<typeof forward> {
+    return forward(...all);
+  }
+  protected computeBack(...all: Parameters<typeof backward>): ReturnType<typeof backward> {
+    return backward(...all);
+  }
+  protected computeAsync(...all: Parameters<typeof forwardAsync>): ReturnType<typeof forwardAsync> {
+    return forwardAsync(...all);
+  }
   /** After the kernels; throws to refuse. `deferred` has the batch's parts where running statistics are still to move. */
   protected commit(_where: string, _update: boolean, _plan: Plan, _deferred: readonly Saved[] | null): void {}
 
@@ -126,14 +136,16 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
     if (masked) {
       const packing = this.pack(reading!, where, { mask, lengths });
       const planOf = (part: Reading): Plan => this.#planOf(part, where, updateStats, true);
-      const { y, saved } = forwardPacked(where, x, packing, planOf, keep ? 'reference' : 'statistics', addend, out);
+      const compute: typeof forward = (...all) => this.compute(...all);
+      const kept = keep ? 'reference' : 'statistics';
+      const { y, saved } = forwardPacked(where, x, packing, planOf, kept, addend, out, compute);
       if (saved.parts.length > 0) this.commit(where, updateStats, saved.parts[0]!.plan, saved.parts);
       return { y, saved: keep && saved };
     }
     const { plan, judged } = this.#planFor(x, reading, where, updateStats);
     const kept = keep ?? (judged ? 'statistics' : null);
     const spare = keep && !judged ? this.#takeSpare() : null;
-    const { y, saved } = forward(where, x, plan, kept, out, addend, spare);
+    const { y, saved } = this.compute(where, x, plan, kept, out, addend, spare);
     this.commit(where, updateStats, plan, judged ? [saved!] : null);
     return { y, saved: keep && saved };
   }
@@ -149,7 +161,7 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
   ): Promise<{ y: Tensor; saved: Saved | null }> {
     checkBoolean(where, 'updateStats', updateStats);
     const plan = this.#planOf(this.read(x, where), where, updateStats, true);
-    const { y, saved } = await forwardAsync(where, x, plan, keeps ? 'reference' : 'statistics', out);
+    const { y, saved } = await this.computeAsync(where, x, plan, keeps ? 'reference' : 'statistics', out);
     this.commit(where, updateStats, plan, [saved]);
     return { y, saved: keeps ? saved : null };
   }
@@ -197,15 +209,24 @@ export abstract class Norm extends Layer<Saved | PackedSaved> {
     if (gradAdd !== undefined && !added) {
       throw new RangeError(`${where}: gradAdd goes with a forward that was given add`);
     }
-    const weightGrad = this.#gradOf(this.weight, where, 'weight');
-    const biasGrad = this.#gradOf(this.bias, where, 'bias');
+    const { weight, bias, take } = this.gradients(where);
     const dx =
       'packing' in saved
-        ? backwardPacked(where, saved, dy, weightGrad, biasGrad, out, gradAdd)
-        : backward(where, saved, dy, weightGrad, biasGrad, out, gradAdd)!;
-    if (this.weight && weightGrad) this.weight.grad = weightGrad;
-    if (this.bias && biasGrad) this.bias.grad = biasGrad;
+        ? backwardPacked(where, saved, dy, weight, bias, out, gradAdd, (...all) => this.computeBack(...all))
+        : this.computeBack(where, saved, dy, weight, bias, out, gradAdd)!;
+    take();
     return dx;
+  }
+
+  /** What a backward adds to, which are the parameters' own once it has not thrown. */
+  protected gradients(where: string): { weight: Tensor | null; bias: Tensor | null; take: () => void } {
+    const weight = this.#gradOf(this.weight, where, 'weight');
+    const bias = this.#gradOf(this.bias, where, 'bias');
+    const take = (): void => {
+      if (this.weight && weight) this.weight.grad = weight;
+      if (this.bias && bias) this.bias.grad = bias;
+    };
+    return { weight, bias, take };
   }
 
   override toString(): string {

@@ -1,7 +1,7 @@
 // What BatchNorm and InstanceNorm share, torch's `_NormBase`: one weight and bias per channel, and running statistics.
 
 import { Flag } from '../internal/addon';
-import { updateRunning, type Plan, type Saved } from '../internal/call';
+import { updateRunning, valuesBehind, type Plan, type Saved } from '../internal/call';
 import { checkBoolean, checkNumber, checkSize, StateError } from '../internal/errors';
 import type { LoadScope, StateEntry } from '../state-dict';
 import { allocate, Tensor, type Parameter } from '../tensor';
@@ -249,10 +249,12 @@ function firstNonFinite(
   dtype: FloatDType,
 ): { channel: number; mean: number; variance: number } | null {
   const held = dtype === 'float32' ? Math.fround : Number;
-  for (const { statistics, plan, x } of parts) {
-    if (x.size === 0) continue;
-    const [, outer, groups, inner] = plan.geometry;
-    const unbiased = (outer * inner) / (outer * inner - 1);
+  for (const part of parts) {
+    const { statistics, plan, x, count } = part;
+    if ((count ?? x.size) === 0) continue;
+    const groups = plan.geometry[2];
+    const values = valuesBehind(part);
+    const unbiased = values / (values - 1);
     for (let s = 0; 5 * s < statistics.length; s++) {
       const [center, rest, biased, , scale] = statistics.subarray(5 * s, 5 * s + 5) as unknown as number[];
       const mean = held((center! + rest!) / scale!);

@@ -109,16 +109,22 @@ export abstract class Scaler {
     return y;
   }
 
-  /** Takes over moments. */
-  protected adopt(moments: RunningMoments): this {
+  /**
+   * Takes over moments.
+   * @internal
+   */
+  adopt(moments: RunningMoments): this {
     if (!(moments instanceof RunningMoments)) {
       throw new TypeError(`${this.#where('fromMoments')}: expected a RunningMoments, but got ${describe(moments)}`);
     }
     this.#moments = moments.clone();
     return this;
   }
-  /** What was seen, to read: null before. */
-  protected get seen(): RunningMoments | null {
+  /**
+   * What was seen, to read: null before.
+   * @internal
+   */
+  get seen(): RunningMoments | null {
     return this.#moments;
   }
 

@@ -32,7 +32,8 @@ enum Block {
   kMomentum = 11,
   kFlags = 12,
   kGiven = 13,
-  kBlock_ = 14
+  kValues = 14,
+  kBlock_ = 15
 };
 // kFlags is a sum of these.
 enum Flags {
@@ -89,6 +90,7 @@ int read_forward(Arguments& a, Normalize<S>* read) {
   op.rule = {a.number(kEps), flags & kAboutZero ? About::kZero : About::kMean, (flags & kZeroVarIsZero) != 0};
   op.use_running = (flags & (kUseRunning | kUseSaved)) != 0;
   op.momentum = a.number(kMomentum);
+  op.count = a.number(kValues);
   op.x = a.span<S>(kX, g.elements(), x_offset);
   op.y = a.span<S>(kY, g.elements(), y_offset);
   op.weight = a.optional<T>(kWeight, g.channels);
@@ -132,12 +134,13 @@ int forward_as(Arguments& a) {
   return finish(a, run(op));
 }
 
-// backward(block, dy, x, dx, weight, saved, dweight, dbias, gated, add, bias): the last two behind a ReLU only; gated
-// takes the gradient of what was added, which without a ReLU is dy
+// backward(block, dy, x, dx, weight, saved, dweight, dbias, gated, add, bias, sums): add and bias behind a ReLU only;
+// gated takes the gradient of what was added, which without a ReLU is dy. With sums x is a part: see Backward in
+// native/ops/backward.h, where they are `sums` without dx, and `totals` with it.
 template <class S>
 int backward_as(Arguments& a) {
   using T = Value<S>;
-  enum { kDy = 1, kX, kDx, kWeight, kSaved, kDweight, kDbias, kGated, kAdd, kBias };
+  enum { kDy = 1, kX, kDx, kWeight, kSaved, kDweight, kDbias, kGated, kAdd, kBias, kSums };
   const Geometry g = a.geometry();
   const size_t dy_offset = a.size(kOffsetDy), x_offset = a.size(kOffsetX), dx_offset = a.size(kOffsetY);
   const size_t add_offset = a.size(kOffsetAdd), flags = a.size(kFlags);
@@ -160,6 +163,12 @@ int backward_as(Arguments& a) {
   op.gated = !relu ? nullptr : gated ? gated : op.dx;
   op.add = relu && a.given(kAdd) ? a.span<S>(kAdd, g.elements(), add_offset) : nullptr;
   op.bias = relu ? a.optional<T>(kBias, g.channels) : nullptr;
+  double* const sums = a.optional<double>(kSums, (op.dx ? 4 : 2) * g.channels);
+  op.sums = op.dx ? nullptr : sums;
+  op.totals = op.dx ? sums : nullptr;
+  op.count = a.number(kValues);
+  if (sums && (g.batch != 1 || g.groups != g.channels)) a.fail(Fault::kNumber, 0);
+  if (op.sums) a.output(kSums);
   for (const size_t out : {kDx, kDweight, kDbias, kGated}) a.output(out);
   // dx over x is fine where nothing reads x afterwards, so not where the gate goes there first.
   const auto over_dy = [](size_t out, size_t other) { return (out == kDx || out == kGated) && other == kDy; };
@@ -245,6 +254,23 @@ int moments_as(Arguments& a) {
   if (g.elements() == 0) return 0;
   const About about = flags & kAboutZero ? About::kZero : About::kMean;
   return finish(a, all_moments(dispatch::active().of(S()), g, x, about, reinterpret_cast<Moments*>(out)));
+}
+
+// statisticsOfParts(block, like, parts, out): of parts [batch][groups] of the geometry, five numbers each, for data of
+// the type of `like`
+template <class S>
+int statistics_of_parts_as(Arguments& a) {
+  enum { kParts = 2, kOut };
+  const Geometry g = a.geometry();
+  const size_t flags = a.size(kFlags);
+  if (!a.ok()) return a.fault();
+  const auto* parts = reinterpret_cast<const Moments*>(a.span<double>(kParts, g.statistics() * 5));
+  auto* out = reinterpret_cast<Statistic*>(a.span<double>(kOut, g.groups * 5));
+  a.output(kOut);
+  if (!a.check_overlaps([](size_t, size_t) { return false; })) return a.fault();
+  const Rule rule = {a.number(kEps), About::kMean, (flags & kZeroVarIsZero) != 0};
+  statistics_of_parts<Value<S>>(parts, g.batch, g.groups, rule, out);
+  return 0;
 }
 
 // updateRunning(block, mean, var, saved, counts): what forward does last, for callers that look at the statistics
@@ -580,6 +606,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"fromImagesAsync", SIMDNORM_IMAGE_CALL(from_images_async_as)},
       {"toImages", SIMDNORM_IMAGE_CALL(to_images_as)},
       {"updateRunning", SIMDNORM_CALL(update_running_as)},
+      {"statisticsOfParts", SIMDNORM_CALL(statistics_of_parts_as)},
       {"tally", call_tally},
       {"merge", merge_states<Moments>},
       {"mergeTallies", merge_states<Tally>},

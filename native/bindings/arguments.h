@@ -22,7 +22,7 @@ enum class Fault { kNone = 0, kType = 1, kDtype = 2, kLength = 3, kOverlap = 4, 
 
 class Arguments {
  public:
-  static constexpr size_t kMost = 11;
+  static constexpr size_t kMost = 12;
 
   Arguments(napi_env env, napi_callback_info info);
 

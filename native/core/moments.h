@@ -62,10 +62,12 @@ inline void merge(Moments& a, const Moments& b) {
   a = {a.count + b.count, into.mean, into.mean_low, into.m2, into.m2_low};
 }
 
-// Merges parts in a fixed binary tree, whoever computed them: like the carries of a counter.
+// Merges parts in a fixed binary tree, whoever computed them: like the carries of a counter. So 2^k parts that were
+// merged elsewhere stand for themselves.
+template <class Part>
 class Cascade {
  public:
-  void push(Moments part) {
+  void push(Part part) {
     size_t level = 0;
     for (size_t n = size_++; n & 1; n >>= 1) {
       merge(levels_[level], part);
@@ -73,8 +75,8 @@ class Cascade {
     }
     levels_[level] = part;
   }
-  Moments finish() {
-    Moments total = {0, 0, 0, 0, 0};
+  Part finish() {
+    Part total = {};
     for (size_t level = 0; size_ >> level; level++) {
       if (!((size_ >> level) & 1)) continue;
       merge(levels_[level], total);
@@ -84,7 +86,7 @@ class Cascade {
   }
 
  private:
-  Moments levels_[64];
+  Part levels_[64];
   size_t size_ = 0;
 };
 

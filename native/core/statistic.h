@@ -28,6 +28,12 @@ struct GradSums {
   double dy, dy_xhat;
 };
 
+// Static, where the rest is in a namespace without a name: Cascade finds it by its argument.
+static inline void merge(GradSums& a, const GradSums& b) {
+  a.dy += b.dy;
+  a.dy_xhat += b.dy_xhat;
+}
+
 // dx = h * dy_factor + xHat * x_factor + constant
 struct Line {
   double dy_factor, x_factor, constant;

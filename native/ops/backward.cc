@@ -8,7 +8,9 @@ namespace simdnorm {
 template <class S>
 Status backward(const Kernels<S>& k, const Backward<S>& op) {
   const FloatEnvironment environment;
-  if (op.g.columns()) return backward_columns(k, op);
+  // A part of one row of one channel is a column too: what it is a part of may be more.
+  const bool of_part = op.sums || op.totals;
+  if (op.g.columns() || (of_part && op.g.run == 1)) return backward_columns(k, op);
   return op.g.run > 1 ? backward_runs(k, op) : backward_elements(k, op);
 }
 

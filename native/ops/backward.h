@@ -27,6 +27,13 @@ struct Backward {
   T* dweight;  // added to; or null
   T* dbias;
 
+  // Where x is a part of what `saved` is of, two calls: one without dx, dweight and dbias, in which `sums` takes
+  // [dy, dy * xHat][channels] of this part, and one with `totals`: the same of all `count` values of a channel, and
+  // behind them the part's own, which dweight and dbias are made of. Of one batch item whose groups are channels.
+  double* sums = nullptr;
+  const double* totals = nullptr;
+  double count = 0;  // or 0: the geometry's
+
   // Behind a ReLU only: where g goes (may be dy or dx), or null; and what forward made y with.
   S* gated;
   const S* add;  // or null

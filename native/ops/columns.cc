@@ -225,7 +225,7 @@ class ColumnsBackward : BackwardBase<S> {
     }
     const AffineColumns<T> y = {center, y_scale, shift, row_weight, by_row_ ? op_.bias : nullptr};
     const double* sums = nullptr;  // of h and h * xHat down each column
-    if (sums_wanted_) {
+    if (sums_wanted_ && !op_.totals) {
       team.for_each(blocks_.units(), 1, [&](size_t from, size_t to, size_t) {
         for (size_t u = from; u < to; u++) {
           const size_t row = blocks_.first(u), rows = blocks_.rows(u);
@@ -243,19 +243,29 @@ class ColumnsBackward : BackwardBase<S> {
           }
         }
       });
-      double* total = by_row_ ? memory.columns : part;
-      for (size_t j = 0; j < 2 * cols; j++) total[j] = 0;
-      for (size_t u = 0; u < blocks_.units(); u++) {
-        for (size_t j = 0; j < 2 * cols; j++) total[j] += memory.units[u * 2 * cols + j];
+      for (size_t step = 1; step < blocks_.units(); step *= 2) {
+        for (size_t u = 0; u + step < blocks_.units(); u += 2 * step) {
+          double *a = memory.units + u * 2 * cols, *b = a + step * 2 * cols;
+          for (size_t j = 0; j < 2 * cols; j++) a[j] += b[j];
+        }
       }
-      for (size_t j = 0; j < cols; j++) {
-        const Statistic& s = stats[j / g_.inner];
-        if (!this->is_extreme(s)) total[cols + j] -= s.rest * s.rstd * total[j];
-      }
-      sums = total;
     } else if (op_.gated) {
       each_rows(team, g_.outer, cols * 3 * sizeof(S), false,
                 [&](size_t from, size_t to) { gate_rows(begin, from, to, stats, y, careful); });
+    }
+    if (sums_wanted_) {
+      double* total = by_row_ ? memory.columns : part;
+      for (size_t j = 0; j < cols; j++) {
+        const GradSums own = op_.totals ? this->own_of_total(j) : GradSums{memory.units[j], memory.units[cols + j]};
+        if (op_.sums) {
+          op_.sums[j] = own.dy;
+          op_.sums[cols + j] = own.dy_xhat;
+        }
+        const GradSums s = this->with_rest(own, stats[j / g_.inner]);
+        total[j] = s.dy;
+        total[cols + j] = s.dy_xhat;
+      }
+      sums = total;
     }
     if (by_row_ && (op_.dweight || op_.dbias)) row_sums(begin, part, stats, center, scale, shift, careful, team);
     if (!op_.dx) return;
@@ -264,8 +274,10 @@ class ColumnsBackward : BackwardBase<S> {
       const size_t first = group * g_.inner, last = first + g_.inner;
       for (size_t j = first; sums_wanted_ && j < last; j++) {
         const double w = by_row_ ? 1 : static_cast<double>(this->weight(j));
-        h.dy += sums[j] * w;
-        h.dy_xhat += sums[cols + j] * w;
+        const GradSums all =
+            op_.totals ? this->with_rest(this->total(j), stats[group]) : GradSums{sums[j], sums[cols + j]};
+        h.dy += all.dy * w;
+        h.dy_xhat += all.dy_xhat * w;
       }
       const Statistic& s = stats[group];
       const Line f = memory.lines[group] = this->line(s, h);

@@ -56,7 +56,7 @@ struct Teams {
   size_t workers() const { return across ? all.size() : 1; }
 };
 
-// unit_of(u) for each unit of blocks, by the whole team, added in their order. `units` is for a team of several.
+// unit_of(u) for each unit of blocks, by the whole team, added in a fixed tree. `units` is for a team of several.
 template <class F>
 GradSums sum_units(const Blocks& blocks, const parallel::Team& team, GradSums* units, F unit_of) {
   const bool shared = team.size() > 1 && blocks.units() > 1;
@@ -65,13 +65,15 @@ GradSums sum_units(const Blocks& blocks, const parallel::Team& team, GradSums* u
       for (size_t u = from; u < to; u++) units[u] = unit_of(u);
     });
   }
-  GradSums all = {0, 0};
-  for (size_t u = 0; u < blocks.units(); u++) {
-    const GradSums part = shared ? units[u] : unit_of(u);
-    all.dy += part.dy;
-    all.dy_xhat += part.dy_xhat;
-  }
-  return all;
+  Cascade<GradSums> all;
+  for (size_t u = 0; u < blocks.units(); u++) all.push(shared ? units[u] : unit_of(u));
+  return all.finish();
+}
+
+// How many values are behind one statistic.
+template <class Op>
+double values_behind(const Op& op) {
+  return op.count > 0 ? op.count : static_cast<double>(op.g.count());
 }
 
 template <class S>
@@ -90,7 +92,7 @@ class ForwardBase {
     const bool in_place = op_.y == op_.x || op_.y == op_.finish.add;
     return stores_for(bytes_, stretch, threads, in_place);
   }
-  bool is_extreme(const Statistic& s) const { return extreme<T>(s, static_cast<double>(g_.count())); }
+  bool is_extreme(const Statistic& s) const { return extreme<T>(s, values_behind(op_)); }
   // y[i] of what comes before the ReLU.
   template <class V>
   void put(size_t i, V y) const {
@@ -124,7 +126,7 @@ class BackwardBase {
         g_(op.g),
         bytes_(g_.elements() * 3 * sizeof(S)),
         dy_(op.gated ? op.gated : op.dy),
-        sums_wanted_(op.dweight || op.dbias || (op.dx && !op.constant)) {}
+        sums_wanted_(op.dweight || op.dbias || op.sums || (op.dx && !op.constant)) {}
 
   bool alone() const { return bytes_ < kAloneBytes; }
   T weight(size_t channel) const { return op_.weight ? op_.weight[channel] : T(1); }
@@ -133,7 +135,7 @@ class BackwardBase {
     return stores_for(bytes_, stretch, threads, op_.dx == dy_ || op_.dx == op_.x);
   }
   const S* add_at(size_t i) const { return op_.add ? op_.add + i : nullptr; }
-  bool is_extreme(const Statistic& s) const { return extreme<T>(s, static_cast<double>(g_.count())); }
+  bool is_extreme(const Statistic& s) const { return extreme<T>(s, values_behind(op_)); }
   // g[i], where y is as it was before the ReLU; rounded to T first, as the kernels have it.
   template <class V>
   void open(size_t i, V y) const {
@@ -152,7 +154,15 @@ class BackwardBase {
   // From the sums of h and h * xHat over one statistic.
   Line line(const Statistic& s, GradSums h) const {
     if (op_.constant) return {s.rstd, 0, 0};
-    return line_of(s, op_.about, static_cast<double>(g_.count()), h);
+    return line_of(s, op_.about, values_behind(op_), h);
+  }
+  // Of a channel in `totals`.
+  GradSums total(size_t channel) const { return {op_.totals[channel], op_.totals[g_.channels + channel]}; }
+  GradSums own_of_total(size_t channel) const { return total(2 * g_.channels + channel); }
+  // The kernels' xHat lacks the rest of the mean.
+  GradSums with_rest(GradSums sums, const Statistic& s) const {
+    if (!is_extreme(s)) sums.dy_xhat -= s.rest * s.rstd * sums.dy;
+    return sums;
   }
   void put_in_double(size_t i, const Statistic& s, const Line& f, T weight) const {
     const double h = wide(dy_[i]) * static_cast<double>(weight) * f.dy_factor;
@@ -186,9 +196,9 @@ class BackwardBase {
   const Kernels<S>& k_;
   const Backward<S>& op_;
   const Geometry& g_;
-  const size_t bytes_;  // read and written
-  const S* const dy_;   // behind the ReLU's gate, if there is one
-  const bool sums_wanted_;
+  const size_t bytes_;      // read and written
+  const S* const dy_;       // behind the ReLU's gate, if there is one
+  const bool sums_wanted_;  // given in `totals`, or to be taken
 };
 
 }  // namespace simdnorm

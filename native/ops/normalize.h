@@ -22,6 +22,7 @@ struct Normalize {
   // stands in `saved`. Otherwise, where they are given,
   // they take in the batch with this momentum, after y is written.
   bool use_running;
+  double count = 0;  // behind each statistic in `saved`, where that is of more than x; else 0
   double momentum;
   T* running_mean;
   T* running_var;

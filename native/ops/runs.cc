@@ -227,12 +227,19 @@ class RunsBackward : BackwardBase<S> {
     if (!sums_wanted_) return h;
     const size_t each = g_.channels_per_group();
     for (size_t run = index * each; run < (index + 1) * each; run++) {
-      const GradSums of_channel = channel_sums(slab, run, gates, team, units);
       const size_t channel = slab.channel + run;
+      const Statistic& s = statistic(slab, run);
+      const GradSums own = op_.totals ? this->own_of_total(channel) : channel_sums(slab, run, gates, team, units);
+      if (op_.sums) {
+        op_.sums[channel] = own.dy;
+        op_.sums[g_.channels + channel] = own.dy_xhat;
+      }
+      const GradSums of_channel = this->with_rest(own, s);
       part[channel] = of_channel.dy;
       part[g_.channels + channel] = of_channel.dy_xhat;
-      h.dy += of_channel.dy * static_cast<double>(this->weight(channel));
-      h.dy_xhat += of_channel.dy_xhat * static_cast<double>(this->weight(channel));
+      const GradSums all = op_.totals ? this->with_rest(this->total(channel), s) : of_channel;
+      h.dy += all.dy * static_cast<double>(this->weight(channel));
+      h.dy_xhat += all.dy_xhat * static_cast<double>(this->weight(channel));
     }
     return h;
   }
@@ -262,10 +269,7 @@ class RunsBackward : BackwardBase<S> {
       });
       return sums;
     };
-    GradSums all = sum_units(blocks_, team, units, unit_of);
-    // The kernel's xHat lacks the rest of the mean.
-    if (!careful) all.dy_xhat -= s.rest * s.rstd * all.dy;
-    return all;
+    return sum_units(blocks_, team, units, unit_of);
   }
 
   void slope(const Slab& slab, const Line* lines, Slope<T>* f, const Affine<T>* gates,

@@ -107,7 +107,7 @@ Moments reduce_rows(const Kernels<S>& k, const S* x, const Blocks& blocks, About
         for (size_t u = begin; u < end; u++) units[u] = unit_of(u);
       });
     }
-    Cascade all;
+    Cascade<Moments> all;
     for (size_t u = 0; u < blocks.units(); u++) all.push(shared ? units[u] : unit_of(u));
     m = all.finish();
   }
@@ -138,7 +138,7 @@ void reduce_columns(const Kernels<S>& k, const S* x, const Geometry& g, const Ru
   const Spread<double*> all = part(0);
   const double rows = static_cast<double>(g.outer);
   for (size_t group = 0; group < g.groups; group++) {
-    Cascade columns;
+    Cascade<Moments> columns;
     for (size_t j = group * g.inner; j < (group + 1) * g.inner; j++) {
       columns.push({rows, all.mean[j], all.mean_low[j], all.m2[j], all.m2_low[j]});
     }
@@ -167,6 +167,23 @@ Status all_moments(const Kernels<S>& k, const Geometry& g, const S* x, About abo
     out[s] = reduce_rows(k, x + g.begin(s), blocks, about, team, units.get());
   }
   return Status::kOk;
+}
+
+template <class T>
+void statistics_of_parts(const Moments* parts, size_t count, size_t groups, const Rule& rule, Statistic* out) {
+  const FloatEnvironment environment;
+  for (size_t g = 0; g < groups; g++) {
+    Cascade<Moments> all;
+    double odd = 0;  // the sum of means that are not finite, which merges only know as NaN
+    for (size_t i = 0; i < count; i++) {
+      const Moments& part = parts[i * groups + g];
+      if (part.count > 0 && !isfinite(part.mean)) odd += part.mean;
+      all.push(part);
+    }
+    Moments m = all.finish();
+    if (!isfinite(m.mean) && odd != 0) m.mean = odd;
+    out[g] = statistic_of_moments<T>(m, rule);
+  }
 }
 
 template <class T>
@@ -200,6 +217,8 @@ SIMDNORM_INSTANTIATE(Float16)
 SIMDNORM_INSTANTIATE(BFloat16)
 template Statistic statistic_of_running<float>(float, float, const Rule&);
 template Statistic statistic_of_running<double>(double, double, const Rule&);
+template void statistics_of_parts<float>(const Moments*, size_t, size_t, const Rule&, Statistic*);
+template void statistics_of_parts<double>(const Moments*, size_t, size_t, const Rule&, Statistic*);
 template void update_running<float>(const Geometry&, const Statistic*, const double*, double, float*, float*);
 template void update_running<double>(const Geometry&, const Statistic*, const double*, double, double*, double*);
 

@@ -53,6 +53,11 @@ void reduce_columns(const Kernels<S>& k, const S* x, const Geometry& g, const Ru
 template <class S>
 Status all_moments(const Kernels<S>& k, const Geometry& g, const S* x, About about, Moments* out);
 
+// Of all data together whose parts have these moments, [count][groups]: a fixed tree over the parts, as reduce_rows has
+// over units. float64 data whose squares no double holds overflow here.
+template <class T>
+void statistics_of_parts(const Moments* parts, size_t count, size_t groups, const Rule& rule, Statistic* out);
+
 // running = momentum * batch + (1 - momentum) * running, with the unbiased variance, averaged over `batch`. `counts`
 // has the values behind each statistic of a batch item, or is null: the geometry's.
 template <class T>

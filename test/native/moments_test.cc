@@ -32,7 +32,7 @@ void empty_states() {
   m = kEmpty;
   merge(m, kEmpty);
   CHECK(equal(m, kEmpty));
-  CHECK(equal(Cascade().finish(), kEmpty));
+  CHECK(equal(Cascade<Moments>().finish(), kEmpty));
 }
 
 // Integers around a power of two: their sums are exact in 64 bits, so the moments of the whole are known exactly.
@@ -76,7 +76,7 @@ void any_tree() {
       whole.check(forwards, "forwards");
       whole.check(backwards, "backwards");
 
-      Cascade cascade;
+      Cascade<Moments> cascade;
       for (size_t i = 0; i < n; i++) cascade.push(whole.leaf(i));
       whole.check(cascade.finish(), "cascade");
 
@@ -109,7 +109,7 @@ void cycles() {
     for (const size_t n : {1, 2, 3, 1000}) {
       const Moments cycle = {3, c, 0, 2, 0};
       const Moments expected = {3.0 * static_cast<double>(n), c, 0, 2.0 * static_cast<double>(n), 0};
-      Cascade cascade;
+      Cascade<Moments> cascade;
       Moments in_order = kEmpty;
       Moments ranks[4] = {kEmpty, kEmpty, kEmpty, kEmpty};
       for (size_t i = 0; i < n; i++) {
@@ -138,7 +138,7 @@ void cycles() {
 void cascade_is_pairwise() {
   Random random(3);
   for (size_t n = 1; n <= 130; n++) {
-    Cascade cascade;
+    Cascade<Moments> cascade;
     std::vector<Moments> parts;
     for (size_t i = 0; i < n; i++) {
       parts.push_back({static_cast<double>(1 + random.below(50)), random.normal(), random.normal() * 0x1p-54,
