@@ -16,6 +16,8 @@
       "native/ops/tally.cc"
     ],
     "distributed_sources": [
+      "native/distributed/mpi.cc",
+      "native/distributed/mpi_library.cc",
       "native/distributed/runner.cc"
     ],
     "bindings_sources": [
@@ -23,6 +25,7 @@
       "native/bindings/async.cc",
       "native/bindings/group.cc",
       "native/bindings/memory.cc",
+      "native/bindings/mpi.cc",
       "native/bindings/addon.cc"
     ],
     "common_cflags": [

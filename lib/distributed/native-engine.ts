@@ -33,7 +33,13 @@ export interface GroupFunctions {
   groupClose(handle: number): void;
 }
 
-const detailBytes = 512;
+export const detailBytes = 512;
+
+/** UTF-8 up to the first 0. */
+export function wordsOf(detail: Uint8Array): string {
+  const end = detail.indexOf(0);
+  return new TextDecoder().decode(end < 0 ? detail : detail.subarray(0, end));
+}
 
 function started(start: (settle: Settle) => number): Promise<number> {
   return new Promise((resolve) => {
@@ -101,8 +107,7 @@ export class NativeEngine implements Engine {
       if (missing[rank]) ended.missing.push(rank);
       ended.headers.push(headers.slice(rank * headerBytes, (rank + 1) * headerBytes));
     }
-    const end = detail.indexOf(0);
-    ended.detail = new TextDecoder().decode(end < 0 ? detail : detail.subarray(0, end));
+    ended.detail = wordsOf(detail);
     // A closed group, which has no memory to report to, must not repeat this.
     for (const part of [headers, missing, detail]) part.fill(0);
     return ended;

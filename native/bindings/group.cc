@@ -147,14 +147,6 @@ Outcome refuse(const Collective& c, const char* words) {
   return Outcome::kFailed;
 }
 
-bool timeout(double milliseconds, Work* work) {
-  if (!(milliseconds >= 0)) return false;
-  constexpr double kMost = 1e11;  // three years: in nanoseconds it is an int64
-  const std::chrono::duration<double, std::milli> given(milliseconds < kMost ? milliseconds : kMost);
-  work->timeout = std::chrono::duration_cast<Deadline::duration>(given);
-  return true;
-}
-
 // headers, missing and detail, from argument `first` on.
 Outcome read_report(const Call& call, size_t first, Collective* c) {
   const size_t size = static_cast<size_t>(call.group->runner.size());
@@ -186,7 +178,7 @@ Outcome read_run(const Call& call, Work* work) {
   int kind = 0, operation = 0;
   if (!whole(numbers[0], 4, &kind) || !whole(numbers[1], 4, &operation)) return refuse(c, "an unknown collective");
   if (!whole(numbers[2], size, &c.root)) return refuse(c, "root is no rank of the group");
-  if (!timeout(numbers[3], work)) return refuse(c, "the timeout is no length of time");
+  if (!duration_of(numbers[3], &work->timeout)) return refuse(c, "the timeout is no length of time");
   c.kind = static_cast<Kind>(kind);
   c.operation = static_cast<Operation>(operation);
 
@@ -219,7 +211,7 @@ Outcome read_split(const Call& call, Work* work) {
   if (report != Outcome::kOk) return report;
 
   double milliseconds = 0;
-  if (!call.number(kTimeout, &milliseconds) || !timeout(milliseconds, work)) {
+  if (!call.number(kTimeout, &milliseconds) || !duration_of(milliseconds, &work->timeout)) {
     return refuse(c, "the timeout is no length of time");
   }
   const View ranks = call.view(kRanks);
@@ -336,6 +328,14 @@ napi_value group_close(napi_env env, napi_callback_info info) {
 }
 
 }  // namespace
+
+bool duration_of(double milliseconds, Deadline::duration* duration) {
+  if (!(milliseconds >= 0)) return false;
+  constexpr double kMost = 1e11;  // three years: in nanoseconds it is an int64
+  const std::chrono::duration<double, std::milli> given(milliseconds < kMost ? milliseconds : kMost);
+  *duration = std::chrono::duration_cast<Deadline::duration>(given);
+  return true;
+}
 
 int adopt(napi_env env, Engine* engine) {
   int handle;

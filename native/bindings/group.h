@@ -22,6 +22,9 @@ namespace simdnorm::distributed {
 // groupClose or the environment's end.
 int adopt(napi_env env, Engine* engine);
 
+// False for what is no length of time.
+bool duration_of(double milliseconds, Deadline::duration* duration);
+
 struct Function {
   const char* name;
   napi_callback callback;
