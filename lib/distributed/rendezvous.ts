@@ -147,6 +147,8 @@ class Host {
   readonly #here = new Map<number, { line: Line; card: string | null }>();
   readonly #timer: NodeJS.Timeout;
   #strangers = 0;
+  /** Why the meeting has failed: whoever comes later hears it too. */
+  #failure: { code: string; message: string; ranks: number[] } | null = null;
 
   constructor(
     private readonly meeting: Meeting,
@@ -229,6 +231,7 @@ class Host {
       this.#fail('ERR_RENDEZVOUS', message, []);
       return refuse('ERR_RENDEZVOUS', message);
     }
+    if (this.#failure) return refuse(this.#failure.code, this.#failure.message);
     if (this.#here.has(rank)) return refuse('ERR_RENDEZVOUS', `there are two of rank ${rank}`);
     this.#here.set(rank, { line, card: null });
     line.most = most.rank;
@@ -256,7 +259,8 @@ class Host {
 
   /** To all who are here. */
   #fail(code: string, message: string, ranks: number[]): void {
-    for (const { line } of this.#here.values()) line.finish({ code, message, ranks });
+    this.#failure = { code, message, ranks };
+    for (const { line } of this.#here.values()) line.finish(this.#failure);
   }
 
   close(): void {
