@@ -3,10 +3,8 @@
 //
 //   glooOpen(rank, size, timeoutMs, host, card, detail): a number for an engine that waits to be connected, or -1;
 //     `card` becomes what the other ranks need, of cardBytes(size) bytes
-//   glooConnect(number, timeoutMs, cards, missing, detail, settle): an Outcome; after 0, settle(outcome) is called later
-//   glooTake(number): a handle for the group, once it is connected; or -1
-//   glooDrop(number)
-//   cardBytes(size)
+//   glooConnect(number, timeoutMs, cards, missing, detail, settle): an Outcome; after 0, settle(outcome) is called
+//   later glooTake(number): a handle for the group, once it is connected; or -1 glooDrop(number) cardBytes(size)
 #include <node_api.h>
 #include <string.h>
 
