@@ -4,7 +4,7 @@
   'targets': [
     {
       'target_name': 'simdnorm',
-      'sources': ['<@(ops_sources)', '<@(bindings_sources)'],
+      'sources': ['<@(ops_sources)', '<@(distributed_sources)', '<@(bindings_sources)'],
       'include_dirs': ['.', '<!(node -p "require(\'node-addon-api\').include_dir")'],
       'defines': ['<@(defines)'],
       'cflags!': ['-fno-omit-frame-pointer'],

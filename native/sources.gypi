@@ -3,6 +3,7 @@
     "ops_sources": [
       "native/dispatch/cpu.cc",
       "native/dispatch/dispatch.cc",
+      "native/parallel/start_thread.cc",
       "native/parallel/thread_pool.cc",
       "native/ops/statistics.cc",
       "native/ops/normalize.cc",
@@ -14,10 +15,17 @@
       "native/ops/images.cc",
       "native/ops/tally.cc"
     ],
+    "distributed_sources": [
+      "native/distributed/mpi.cc",
+      "native/distributed/mpi_library.cc",
+      "native/distributed/runner.cc"
+    ],
     "bindings_sources": [
       "native/bindings/arguments.cc",
       "native/bindings/async.cc",
+      "native/bindings/group.cc",
       "native/bindings/memory.cc",
+      "native/bindings/mpi.cc",
       "native/bindings/addon.cc"
     ],
     "common_cflags": [

@@ -4,6 +4,7 @@ import { readdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { describe, StateError } from './errors';
+import type { GroupFunctions } from '../distributed/native-engine';
 
 /** Of parameters and statistics. */
 export type FloatArray = Float32Array | Float64Array;
@@ -13,8 +14,8 @@ export type DataArray = FloatArray | Uint16Array;
 /** Of data that statistics are taken of. */
 export type TallyArray = DataArray | Uint8Array | Int8Array | Int16Array | Int32Array;
 
-/** Every function returns 0, or a fault that `check` turns into an error. */
-export interface Addon {
+/** Every function returns 0, or a fault that `check` turns into an error; those of groups an outcome. */
+export interface Addon extends GroupFunctions {
   forward(
     block: Float64Array,
     x: DataArray,
@@ -79,6 +80,12 @@ export interface Addon {
   adviseHugePages(buffer: ArrayBuffer): number;
   /** From the start of the memory; -1 for anything but an ArrayBuffer. */
   bytesToCacheLine(buffer: ArrayBuffer): number;
+  /** 1, or 0 and `detail` (512 bytes) says why. */
+  mpiLoad(library: string, detail: Uint8Array): number;
+  /** An outcome; made is [handle, rank, size]. */
+  mpiOpen(timeoutMs: number, made: Float64Array, detail: Uint8Array): number;
+  /** The process ends with an error, and shall not wait for its peers. */
+  mpiAbandon(): void;
 }
 
 /** Numbers of the parameter block, after the six of the geometry. native/bindings/addon.cc has the same list. */

@@ -10,6 +10,7 @@
 #include "native/bindings/arguments.h"
 #include "native/bindings/async.h"
 #include "native/bindings/memory.h"
+#include "native/bindings/mpi.h"
 #include "native/dispatch/dispatch.h"
 #include "native/ops/backward.h"
 #include "native/ops/images.h"
@@ -592,10 +593,7 @@ napi_value number_of(napi_env env, napi_callback_info info) {
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
-  const struct {
-    const char* name;
-    napi_callback callback;
-  } functions[] = {
+  const distributed::Function functions[] = {
       {"forward", SIMDNORM_CALL(forward_as)},
       {"forwardAsync", SIMDNORM_CALL(forward_async_as)},
       {"backward", SIMDNORM_CALL(backward_as)},
@@ -620,11 +618,14 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"adviseHugePages", number_of<advise_huge_pages>},
       {"bytesToCacheLine", number_of<bytes_to_cache_line>},
   };
-  for (const auto& f : functions) {
+  const auto add = [&](const distributed::Function& f) {
     napi_value function = nullptr;
-    if (napi_create_function(env, f.name, NAPI_AUTO_LENGTH, f.callback, nullptr, &function) != napi_ok) continue;
+    if (napi_create_function(env, f.name, NAPI_AUTO_LENGTH, f.callback, nullptr, &function) != napi_ok) return;
     exports.Set(f.name, Napi::Value(env, function));
-  }
+  };
+  for (const auto& f : functions) add(f);
+  for (const auto& f : distributed::group_functions) add(f);
+  for (const auto& f : distributed::mpi_functions) add(f);
   return exports;
 }
 

@@ -10,12 +10,7 @@
 #include <thread>
 
 #include "native/parallel/float_environment.h"
-
-#ifdef _WIN32
-#include <windows.h>
-#else
-#include <pthread.h>
-#endif
+#include "native/parallel/start_thread.h"
 
 namespace simdnorm {
 namespace parallel {
@@ -80,42 +75,6 @@ class alignas(64) Part {
   static uint32_t end(uint64_t w) { return static_cast<uint32_t>(w >> 32); }
   std::atomic<uint64_t> word_{0};
 };
-
-// A thread start that reports failure: std::thread would abort without exceptions.
-bool start_thread(void* (*entry)(void*), void* argument) {
-#ifdef _WIN32
-  struct Call {
-    void* (*entry)(void*);
-    void* argument;
-    static DWORD WINAPI go(void* p) {
-      Call* call = static_cast<Call*>(p);
-      void* (*const entry)(void*) = call->entry;
-      void* const argument = call->argument;
-      HeapFree(GetProcessHeap(), 0, call);
-      entry(argument);
-      return 0;
-    }
-  };
-  Call* call = static_cast<Call*>(HeapAlloc(GetProcessHeap(), 0, sizeof(Call)));
-  if (!call) return false;
-  *call = {entry, argument};
-  const HANDLE thread = CreateThread(nullptr, 0, Call::go, call, 0, nullptr);
-  if (!thread) {
-    HeapFree(GetProcessHeap(), 0, call);
-    return false;
-  }
-  CloseHandle(thread);
-  return true;
-#else
-  pthread_t thread;
-  pthread_attr_t attributes;
-  if (pthread_attr_init(&attributes) != 0) return false;
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  const bool started = pthread_create(&thread, &attributes, entry, argument) == 0;
-  pthread_attr_destroy(&attributes);
-  return started;
-#endif
-}
 
 class Pool {
  public:
