@@ -1,4 +1,4 @@
-// Builds build/Release/simdnorm.node with node-gyp, without the network where that is possible: from the headers beside
+// Builds build/Release/simdnorm.node, or the addon of the folder that is named (engines/gloo), with node-gyp, without the network where that is possible: from the headers beside
 // this node, or else from node-api-headers, which is all that Node-API needs.
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
@@ -34,7 +34,7 @@ function nodedir() {
 
 const headers = nodedir();
 const result = spawnSync(process.execPath, [require.resolve('node-gyp/bin/node-gyp.js'), 'rebuild', '--silent'], {
-  cwd: root,
+  cwd: resolve(root, process.argv[2] ?? '.'),
   env: {
     ...process.env,
     JOBS: process.env.JOBS ?? String(availableParallelism()),

@@ -1,4 +1,4 @@
-// Formats the C++ of native/, test/native and bench with clang-format; with --check it only says what differs, and fails.
+// Formats the C++ of native/, engines, test/native and bench with clang-format; with --check it only says what differs, and fails.
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -8,7 +8,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const tool = process.env.CLANG_FORMAT ?? 'clang-format';
 const check = process.argv.includes('--check');
 
-const files = ['native', 'test/native', 'bench'].flatMap((folder) =>
+const files = ['native', 'engines', 'test/native', 'bench'].flatMap((folder) =>
   readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
     .filter((file) => /\.(cc|h)$/.test(file))
     .map((file) => join(folder, file))

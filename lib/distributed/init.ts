@@ -92,10 +92,10 @@ async function open(engine: (typeof engines)[number], timeout: number, options: 
     if (memory === undefined) throw new TypeError(`${where}: threads need memory, from createThreadGroup`);
     return new ThreadEngine(memory, checkSize(where, 'rank', options.rank), where);
   }
-  if (engine === 'mpi') return openMpi(library);
+  if (engine === 'mpi') return openMpi(library, timeout);
   const place = placeIn(process.env);
   const explicit = options.rank !== undefined || options.size !== undefined;
-  if (engine === 'auto' && !explicit && place.mpi) return openMpi(library);
+  if (engine === 'auto' && !explicit && place.mpi) return openMpi(library, timeout);
   const size = checkSize(where, 'size', options.size ?? place.size, 1);
   const rank = checkSize(where, 'rank', options.rank ?? place.rank);
   if (rank >= size) throw new RangeError(`${where}: rank must be below size, ${size}, but got ${rank}`);

@@ -328,7 +328,10 @@ export class ProcessGroup {
         case Outcome.timeout:
           return ['ERR_PEER_TIMEOUT', `${named} did not come to ${doing} within ${seconds.toFixed(2)} s`];
         case Outcome.lost:
-          return ['ERR_PEER_LOST', `${named} is gone, ${seconds.toFixed(2)} s into ${doing}`];
+          return [
+            'ERR_PEER_LOST',
+            `${named} ${ranks.length > 1 ? 'are' : 'is'} gone, ${seconds.toFixed(2)} s into ${doing}`,
+          ];
         case Outcome.mismatch:
           return ['ERR_MISMATCH', `the ranks came to different calls: ${differences(headers)}`];
         case Outcome.closed:

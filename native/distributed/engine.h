@@ -79,8 +79,9 @@ class Engine {
 
 inline void say(const Collective& c, const char* words) {
   if (!c.detail) return;
-  strncpy(c.detail, words, kDetail - 1);
-  c.detail[kDetail - 1] = 0;
+  const size_t length = strnlen(words, kDetail - 1);
+  memmove(c.detail, words, length);
+  c.detail[length] = 0;
 }
 
 // Whether all headers that came are this rank's own.

@@ -247,7 +247,8 @@ class MpiEngine final : public Engine {
         }
         if (!done) return is_long && p != kNotes && has_note() ? Wait::kTold : Wait::kMore;
       }
-      return Wait::kDone;
+      // All have come, but to one that is late, some may have gone again.
+      return tag == kHeaderTag && has_note() ? Wait::kTold : Wait::kDone;
     });
   }
 

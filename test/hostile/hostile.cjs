@@ -124,11 +124,13 @@ function geometry() {
   ]);
 }
 
-/** The block's last number says which arguments there are. */
-function saying(args) {
+/** A number of the block says which arguments there are; `after` are those behind it. */
+function saying(args, ...after) {
   const given = args.reduce((sum, a, i) => (a === null ? sum : sum + 2 ** i), 0);
-  return args.with(0, Float64Array.of(...args[0], given));
+  return args.with(0, Float64Array.of(...args[0], given, ...after));
 }
+/** How many values are behind a statistic: the geometry's, or more, or nonsense. */
+const values = () => pick([0, 0, 0, 1, 1e9, -1, NaN]);
 
 function forwardCall(Kind, g) {
   const [batch, outer, groups, inner, , channels] = g;
@@ -143,17 +145,20 @@ function forwardCall(Kind, g) {
   const add = random() < 0.5 ? null : filled(Kind, size);
   return {
     name: 'forward',
-    args: saying([
-      block,
-      filled(Kind, size),
-      make(Kind, size),
-      optional(channels),
-      optional(channels),
-      saved,
-      running ? filled(Parameters, groups) : null,
-      running ? filled(Parameters, groups) : null,
-      add,
-    ]),
+    args: saying(
+      [
+        block,
+        filled(Kind, size),
+        make(Kind, size),
+        optional(channels),
+        optional(channels),
+        saved,
+        running ? filled(Parameters, groups) : null,
+        running ? filled(Parameters, groups) : null,
+        add,
+      ],
+      values(),
+    ),
     offsets: [[6, 1], [7, 2], ...(add ? [[9, 8]] : [])],
   };
 }
@@ -163,28 +168,33 @@ function backwardCall(Kind, g) {
   const size = batch * outer * groups * inner;
   const saved = make(Float64Array, batch * groups * 5);
   const block = new Float64Array([...g, 0, 0, 0, 0, 1e-5, 0, 0]);
-  addon.forward(...saying([block, filled(Kind, size), new Kind(size), null, null, saved, null, null, null]));
+  addon.forward(...saying([block, filled(Kind, size), new Kind(size), null, null, saved, null, null, null], 0));
   const relu = random() < 0.5;
   const gated = relu && random() < 0.5 ? make(Kind, size) : null;
   const dx = (!relu || gated) && random() < 0.1 ? null : make(Kind, size);
   const Parameters = parametersOf(Kind);
   const optional = (n) => (random() < 0.3 ? null : filled(Parameters, n));
   const add = relu && random() < 0.5 ? filled(Kind, size) : null;
+  const part = batch === 1 && groups === channels && random() < 0.5;
   return {
     name: 'backward',
-    args: saying([
-      new Float64Array([...g, 0, 0, 0, 0, 0, 0, pick([0, 1, 4]) + (relu ? 16 : 0) + pick([0, 32])]),
-      filled(Kind, size),
-      filled(Kind, size),
-      dx,
-      optional(channels),
-      saved,
-      optional(channels),
-      optional(channels),
-      gated,
-      add,
-      relu ? optional(channels) : null,
-    ]),
+    args: saying(
+      [
+        new Float64Array([...g, 0, 0, 0, 0, 0, 0, pick([0, 1, 4]) + (relu ? 16 : 0) + pick([0, 32])]),
+        filled(Kind, size),
+        filled(Kind, size),
+        dx,
+        optional(channels),
+        saved,
+        optional(channels),
+        optional(channels),
+        gated,
+        add,
+        relu ? optional(channels) : null,
+        part ? filled(Float64Array, (dx ? 4 : 2) * channels) : null,
+      ],
+      values(),
+    ),
     offsets: [[8, 1], [6, 2], ...(dx ? [[7, 3]] : []), ...(add ? [[9, 9]] : [])],
   };
 }
@@ -193,11 +203,10 @@ function momentsCall(Kind, g) {
   const size = count(g.slice(0, 4));
   return {
     name: 'moments',
-    args: saying([
-      new Float64Array([...g, 0, 0, 0, 0, 0, 0, below(2)]),
-      filled(Kind, size),
-      make(Float64Array, g[0] * g[2] * 5),
-    ]),
+    args: saying(
+      [new Float64Array([...g, 0, 0, 0, 0, 0, 0, below(2)]), filled(Kind, size), make(Float64Array, g[0] * g[2] * 5)],
+      0,
+    ),
     offsets: [[6, 1]],
   };
 }
@@ -206,13 +215,32 @@ function updateRunningCall(Data, [batch, , groups]) {
   const Kind = parametersOf(Data);
   return {
     name: 'updateRunning',
-    args: saying([
-      new Float64Array([batch, 1, groups, 1, 1, groups, 0, 0, 0, 0, 0, 0.1, 0]),
-      filled(Kind, groups),
-      random() < 0.3 ? null : filled(Kind, groups),
-      filled(Float64Array, batch * groups * 5),
-      filled(Float64Array, batch),
-    ]),
+    args: saying(
+      [
+        new Float64Array([batch, 1, groups, 1, 1, groups, 0, 0, 0, 0, 0, 0.1, 0]),
+        filled(Kind, groups),
+        random() < 0.3 ? null : filled(Kind, groups),
+        filled(Float64Array, batch * groups * 5),
+        filled(Float64Array, batch),
+      ],
+      0,
+    ),
+    offsets: [],
+  };
+}
+
+function statisticsOfPartsCall(Data, [batch, , groups]) {
+  return {
+    name: 'statisticsOfParts',
+    args: saying(
+      [
+        new Float64Array([batch, 1, groups, 1, 1, groups, 0, 0, 0, 0, 1e-5, 0, pick([0, 2])]),
+        filled(Data, 1 + below(3)),
+        filled(Float64Array, batch * groups * 5),
+        make(Float64Array, groups * 5),
+      ],
+      0,
+    ),
     offsets: [],
   };
 }
@@ -325,23 +353,25 @@ function corrupt(call) {
   const x = list[at];
   const images = name === 'fromImages' || name === 'toImages';
   // An argument whose elements no other has to be like.
-  const open = name === 'moments' || name === 'tally' || images;
+  const open = ['moments', 'tally', 'statisticsOfParts'].includes(name) || images;
   const alone = i === 1 && (open || (name === 'updateRunning' && args[2] === null));
+  // Only its type is looked at.
+  const long = name === 'statisticsOfParts' && i === 1 ? 'maybe' : true;
   switch (below(9)) {
     case 0: {
       if (x.length === 0) return false;
       list[at] = x.slice(0, below(x.length)); // too short
-      return true;
+      return long;
     }
     case 1: {
       const { length } = x;
       list[at] = detach(x);
-      return length > 0;
+      return length > 0 && long;
     }
     case 2:
       if (x.length === 0) return false;
       list[at] = shrink(x);
-      return true;
+      return long;
     case 3:
       list[at] = x instanceof Float64Array ? new Float32Array(x.length) : new Float64Array(x.length); // another dtype
       return alone ? 'maybe' : true;
@@ -387,6 +417,7 @@ function corrupt(call) {
         localResponse: [2],
         localResponseBackward: [3],
         moments: [],
+        statisticsOfParts: [],
         merge: [],
         mergeTallies: [],
         tally: [],
@@ -442,6 +473,7 @@ function nativeRound() {
     momentsCall,
     mergeCall,
     updateRunningCall,
+    statisticsOfPartsCall,
     localResponseCall,
     localResponseBackwardCall,
     tallyCall,
