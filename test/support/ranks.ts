@@ -98,6 +98,8 @@ export interface Job {
   absent?: readonly number[];
   /** Ranks that will not end by themselves, or leave no results: they are ended when the others have. */
   lost?: readonly number[];
+  /** Waits until the processes have ended, not for results. */
+  waits?: boolean;
   /** false: the scenarios join by themselves. */
   joins?: boolean;
   /** Of mpi: more options of the launcher. */
@@ -113,7 +115,7 @@ export interface Job {
 /** Results by rank, then by case; null of a rank that left none. */
 export async function runRanks({ engine, launcher }: EngineHere, job: Job): Promise<(Result[] | null)[]> {
   const { size, absent = [], lost = [], env = {}, limit = 60_000 } = job;
-  const { started, wrap, ...said } = job;
+  const { started, wrap, waits = false, ...said } = job;
   const folder = mkdtempSync(join(tmpdir(), 'ranks-'));
   writeFileSync(join(folder, 'job'), serialize({ timeout: 20_000, ...said, engine }));
   const ranks = Array.from({ length: size }, (_, rank) => rank).filter((rank) => !absent.includes(rank));
@@ -136,7 +138,7 @@ export async function runRanks({ engine, launcher }: EngineHere, job: Job): Prom
     await started?.(pid);
     const results = (rank: number): string => join(folder, `results-${rank}`);
     const awaited = ranks.filter((rank) => !lost.includes(rank));
-    const isDone = (): boolean => awaited.every((rank) => existsSync(results(rank)));
+    const isDone = (): boolean => !waits && awaited.every((rank) => existsSync(results(rank)));
     const hasEnded = (): boolean => children.every((child) => child.ended);
     const begun = performance.now();
     while (!isDone() && !hasEnded() && performance.now() - begun < limit) await sleep(10);
