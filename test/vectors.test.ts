@@ -1,11 +1,11 @@
-// Every case of test/vectors whose layer exists, in each of its dtypes, on every instruction set; the others are listed
-// as skipped, by name. In `hard` every tensor must be `good`: no worse than torch, or within the floor.
+// Every case of test/vectors in each of its dtypes, on every instruction set; those of several ranks are in
+// distributed/vectors.test.ts. In `hard` every tensor must be `good`: no worse than torch, or within the floor.
 
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import * as simdnorm from '../lib';
 import { isa, type Parameter, type Tensor } from '../lib';
 import * as functional from '../lib/functional';
+import { arrays, camel, compare } from './support/entries';
 import { everyWay } from './support/isa';
 import { readSafetensors } from '../lib/io/safetensors';
 import { expectSameBits } from './support/tolerance';
@@ -16,7 +16,6 @@ import {
   type Case,
   type Data,
   type Dtype,
-  type Entry,
   type SavedModule,
 } from './support/vectors';
 
@@ -35,7 +34,6 @@ interface Layer {
   numBatchesTracked: number | null;
 }
 
-const camel = (name: string): string => name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
 const positional: Record<string, string[]> = {
   GroupNorm: ['num_groups', 'num_channels'],
   LayerNorm: ['normalized_shape'],
@@ -51,78 +49,10 @@ function make({ module, options: given }: Case | SavedModule, dtype: Dtype): Lay
   return new Class(...first.map((name) => given[name]), { ...options, dtype });
 }
 
-/** Why a case cannot run yet, or undefined. */
-function missing(test: Case): string | undefined {
-  if (test.kind === 'state_dict') return undefined;
-  if (test.kind === 'sync') return 'process groups';
-  if (test.kind === 'functional' || test.on === 'functional') return hasFunction(test) ? undefined : 'functional forms';
-  if (!test.module || !(test.module in simdnorm)) return test.module ?? test.kind;
-  return undefined;
-}
-
-const arrays = { float32: Float32Array, float64: Float64Array };
 const asInput = (d: Data, dtype: Dtype): { data: Float32Array | Float64Array; shape: number[] } => ({
   data: new arrays[dtype](d.values),
   shape: d.shape,
 });
-
-// Bound here for the same reason as in support/vectors.ts.
-const { abs, sign } = Math;
-const { isFinite, isNaN } = Number;
-const FLOAT32_MAX = 3.4028234663852886e38;
-
-/** Throws unless `got` passes against `entry`, by the rules of test/vectors/README.md. */
-function compare(what: string, got: Tensor, entry: Entry, test: Case, dtype: Dtype, tensors: Map<string, Data>): void {
-  if (entry.optional) return;
-  const numbers = (v: string | number[]): ArrayLike<number> => (typeof v === 'string' ? tensors.get(v)!.values : v);
-  const actual = got.data as Float64Array;
-  let expected: ArrayLike<number>;
-  let picked: ArrayLike<number>;
-  if (entry.tensor === undefined) {
-    expect(got.shape).toEqual(entry.shape);
-    expected = numbers(entry.values!);
-    picked = Array.from(numbers(entry.index!), (i) => actual[i]!);
-  } else {
-    const { shape, values } = tensors.get(typeof entry.tensor === 'string' ? entry.tensor : entry.tensor[dtype])!;
-    expect(got.shape).toEqual(shape);
-    expected = values;
-    picked = actual;
-  }
-  const precise = dtype === 'float64' && entry.precision !== 'float32';
-  const unit = precise ? 1e-12 : 2e-6;
-  const torch = dtype === 'float32' ? entry.torch_float32 : entry.torch_float64;
-  let limit: (e: number) => number;
-  if (test.bar && entry.floor) {
-    const floor = entry.floor[dtype];
-    const unusable =
-      !torch || torch.max_abs === null || torch.nonfinite > 0 || torch.max_abs > (entry.magnitude ?? Infinity) / 5;
-    const good = unusable ? floor : Math.max(torch.max_abs!, floor);
-    limit = () => good;
-  } else {
-    limit = (e) => unit * abs(e) + unit * entry.scale + (entry.abs ?? 0);
-  }
-  const fail = (i: number, e: number): never => {
-    throw new Error(
-      `${what}[${i}]: got ${picked[i]}, expected ${e}, allowed ${limit(e)}, torch ${JSON.stringify(torch)}`,
-    );
-  };
-  for (let i = 0; i < expected.length; i++) {
-    let e = expected[i]!;
-    const a = picked[i]!;
-    if (dtype === 'float32' && isFinite(e) && abs(e) > FLOAT32_MAX) e = sign(e) * Infinity;
-    if (isNaN(e) ? !isNaN(a) : !isFinite(e) ? a !== e : !(abs(a - e) <= limit(e))) fail(i, e);
-  }
-  if (entry.block_sums) {
-    const sums = numbers(entry.block_sums);
-    for (let b = 0; b < sums.length; b++) {
-      const block = actual.subarray(b * entry.block!, (b + 1) * entry.block!);
-      let sum = 0;
-      for (let i = 0; i < block.length; i++) sum += block[i]!;
-      const allowed = block.length * (unit * entry.scale + (entry.abs ?? 0)) + unit * abs(sums[b]!);
-      if (!(abs(sum - sums[b]!) <= allowed)) throw new Error(`${what}: block ${b} sums to ${sum}, not ${sums[b]}`);
-    }
-  }
-}
 
 function runSteps(test: Case, dtype: Dtype, tensors: Map<string, Data>): void {
   const layer = make(test, dtype);
@@ -338,12 +268,7 @@ function runError(test: Case): void {
   } else if (test.then) throw new Error(`unknown "then": ${test.then}`);
 }
 
-const cases = readCases();
-const skipped = cases.flatMap((test) => {
-  const why = missing(test);
-  return why === undefined ? [] : [{ test, why }];
-});
-const runnable = cases.filter((test) => !skipped.some((s) => s.test === test));
+const runnable = readCases().filter(({ kind }) => kind !== 'sync');
 
 // One test a case, the instruction sets inside it: the largest inputs take longer to generate than to normalize.
 describe.each([...new Set(runnable.map((test) => test.source))])('vectors: %s', (source) => {
@@ -360,29 +285,12 @@ describe.each([...new Set(runnable.map((test) => test.source))])('vectors: %s', 
         try {
           if (test.kind === 'state_dict') runStateDict(test, dtype, tensors);
           else if (test.kind !== 'functional') runSteps(test, dtype, tensors);
-          if (hasFunction(test)) runFunction(test, dtype, tensors);
+          if (test.kind === 'functional' || hasFunction(test)) runFunction(test, dtype, tensors);
         } catch (error) {
           if (test.or_error && new RegExp(test.or_error).test((error as Error).message)) continue;
           throw new Error(`${isa.active}, ${dtype}: ${(error as Error).message}`);
         }
       }
     }, [2]);
-  });
-});
-
-describe('vectors of what does not exist yet', () => {
-  it('lists them by name, and runs all others', () => {
-    const list = skipped.map(({ test, why }) => `${test.source}/${test.name}: ${why}`);
-    const file = join(__dirname, '..', 'build', 'vectors-skipped.txt');
-    mkdirSync(dirname(file), { recursive: true });
-    writeFileSync(file, `${list.join('\n')}\n`);
-    const count = (of: readonly { source: string }[]): Record<string, number> => {
-      const counts: Record<string, number> = {};
-      for (const { source } of of) counts[source] = (counts[source] ?? 0) + 1;
-      return counts;
-    };
-    console.info('vectors run by source', count(runnable), 'skipped', count(skipped.map((s) => s.test)), `see ${file}`);
-    expect(runnable.length + skipped.length).toBe(cases.length);
-    expect(new Set(skipped.map((s) => s.why))).toEqual(new Set(['process groups']));
   });
 });
