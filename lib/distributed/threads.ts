@@ -258,7 +258,9 @@ export class ThreadEngine implements Engine {
         for (let wait; (wait = place.pending(round));) yield wait;
       }
       if (mine.isClosed) return closed();
-      const lost = this.#missing((place) => !place.hasCome(round) || place.hasGivenUp(round));
+      // Those who gave up did so for the sake of those who have not come.
+      const absent = this.#missing((place) => !place.hasCome(round));
+      const lost = absent.length > 0 ? absent : this.#missing((place) => place.hasGivenUp(round));
       if (lost.length > 0) return { ...ok(), outcome: Outcome.lost, missing: lost };
       if (at === 0) {
         const headers = this.#places.map((place) => place.headers[parity]!.slice());
