@@ -134,7 +134,7 @@ async function gone(engine: EngineHere, operation: string, how: 'die' | 'freeze'
     joins: false,
     timeout,
     lost: [culprit],
-    launcher: recovery,
+    launcher: how === 'die' ? recovery : [],
   });
   for (const rank of survivors) {
     const [told] = valuesOf([results[rank]!], 0) as [Told];
