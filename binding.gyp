@@ -16,6 +16,7 @@
         'MACOSX_DEPLOYMENT_TARGET': '11.0',
       },
       'conditions': [
+        ['OS=="linux"', {'libraries': ['-ldl']}],
         ['target_arch=="x64"', {'dependencies': ['isa_avx512', 'isa_avx2', 'isa_portable']}],
         ['target_arch=="arm64"', {'dependencies': ['isa_neon', 'isa_portable']}],
         ['target_arch!="x64" and target_arch!="arm64"', {'dependencies': ['isa_portable']}],

@@ -218,7 +218,7 @@ function checkObjects(tools) {
   }
   const includes = ['node-addon-api', 'node-api-headers'].map((name) => `-I${require(name).include_dir}`);
   const module = ['-DNODE_GYP_MODULE_NAME=simdnorm', '-DBUILDING_NODE_EXTENSION'];
-  for (const source of [...list.ops_sources, ...list.bindings_sources]) {
+  for (const source of [...list.ops_sources, ...list.distributed_sources, ...list.bindings_sources]) {
     const object = compile(tools, source, [...list.common_cflags, ...includes, ...module]);
     report(
       `${tools.arch} baseline ${source}`,

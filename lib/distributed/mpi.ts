@@ -35,7 +35,8 @@ function load(library: string | undefined): string {
   for (const name of asked ? [asked] : candidates()) {
     const detail = new Uint8Array(detailBytes);
     if (addon.mpiLoad(name, detail) === 1) return name;
-    tried.push(`${name} (${wordsOf(detail)})`);
+    const why = wordsOf(detail);
+    tried.push(why.startsWith(name) ? why : `${name} (${why})`);
   }
   throw new StateError(
     'ERR_ENGINE_NOT_FOUND',

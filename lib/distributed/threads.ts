@@ -78,9 +78,11 @@ function checkRank(where: string, rank: unknown, size: number): number {
   throw new RangeError(`${where}: rank must be below ${size}, but got ${rank as number}`);
 }
 
+const gone = 1;
+
 /** What one rank of one group has in the memory. */
 class Place {
-  /** Twice the rounds it has come to, and one more when it has gone. */
+  /** Four times the round it has come to, 1 more when it has gone, 2 more when it gave that round up. */
   readonly #state: Int32Array;
   readonly headers: Uint8Array[];
   readonly slots: Uint8Array[];
@@ -96,24 +98,31 @@ class Place {
   }
 
   get isClosed(): boolean {
-    return (Atomics.load(this.#state, 0) & 1) === 1;
+    return (Atomics.load(this.#state, 0) & gone) !== 0;
   }
   /** Whether this rank has come to the round; rounds may wrap around. */
   hasCome(round: number): boolean {
-    return (((Atomics.load(this.#state, 0) & ~1) - (round << 1)) | 0) >= 0;
+    return (((Atomics.load(this.#state, 0) & ~3) - (round << 2)) | 0) >= 0;
+  }
+  /** Whether it did not wait for those who come to that round now. */
+  hasGivenUp(round: number): boolean {
+    return (Atomics.load(this.#state, 0) & ~gone) === ((round << 2) | 2);
   }
   come(round: number): void {
-    Atomics.store(this.#state, 0, (round << 1) | (Atomics.load(this.#state, 0) & 1));
+    Atomics.store(this.#state, 0, (round << 2) | (Atomics.load(this.#state, 0) & gone));
     Atomics.notify(this.#state, 0);
   }
   close(): void {
-    Atomics.or(this.#state, 0, 1);
+    Atomics.or(this.#state, 0, gone);
     Atomics.notify(this.#state, 0);
+  }
+  giveUp(): void {
+    Atomics.or(this.#state, 0, 2);
   }
   /** What to wait on for a change, unless it has come or gone. */
   pending(round: number): Wait | null {
     const value = Atomics.load(this.#state, 0);
-    return this.hasCome(round) || (value & 1) === 1 ? null : { state: this.#state, value };
+    return this.hasCome(round) || (value & gone) !== 0 ? null : { state: this.#state, value };
   }
 }
 
@@ -216,7 +225,10 @@ export class ThreadEngine implements Engine {
         first.ended = this.#overdue();
       } else first.ended = value;
       this.#queue.shift();
-      if (first.ended.outcome !== Outcome.ok) this.#dead = true;
+      if (first.ended.outcome !== Outcome.ok) {
+        this.#dead = true;
+        this.#places[this.rank]!.giveUp();
+      }
       first.settle(first.ended);
     }
   }
@@ -246,8 +258,8 @@ export class ThreadEngine implements Engine {
         for (let wait; (wait = place.pending(round));) yield wait;
       }
       if (mine.isClosed) return closed();
-      const gone = this.#missing((place) => !place.hasCome(round));
-      if (gone.length > 0) return { ...ok(), outcome: Outcome.lost, missing: gone };
+      const lost = this.#missing((place) => !place.hasCome(round) || place.hasGivenUp(round));
+      if (lost.length > 0) return { ...ok(), outcome: Outcome.lost, missing: lost };
       if (at === 0) {
         const headers = this.#places.map((place) => place.headers[parity]!.slice());
         if (headers.some((header) => Buffer.compare(header, c.header) !== 0)) {

@@ -87,21 +87,20 @@ export function backwardOverRanks(
     own,
     proceed: (all) => {
       const ungated = { ...saved, plan: { ...plan, flags: plan.flags & ~Flag.relu }, add: null };
-      const totals = Float64Array.of(...treeSum(all, own.length), ...own);
+      const totals = new Float64Array(2 * own.length);
+      totals.set(treeSum(all, own.length));
+      totals.set(own, own.length);
       return backward(where, ungated, coming, dweight, dbias, dx, gradAdd, totals)!;
     },
   };
 }
 
-/** The sum of parts of `length` numbers, in the order of Cascade. */
+/** The sum of parts of `length` numbers, in the order of Cascade; written over the first. */
 function treeSum(all: Float64Array, length: number): Float64Array {
-  const sum = (first: number, parts: number): Float64Array => {
-    if (parts === 1) return all.slice(first * length, (first + 1) * length);
-    let half = 1;
-    while (2 * half < parts) half *= 2;
-    const total = sum(first, half);
-    sum(first + half, parts - half).forEach((v, i) => (total[i]! += v));
-    return total;
-  };
-  return sum(0, all.length / length);
+  for (let step = length; step < all.length; step *= 2) {
+    for (let to = 0; to + step < all.length; to += 2 * step) {
+      for (let i = to; i < to + length; i++) all[i]! += all[i + step]!;
+    }
+  }
+  return all.subarray(0, length);
 }

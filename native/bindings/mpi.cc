@@ -48,8 +48,11 @@ napi_value open(napi_env env, napi_callback_info info) {
   double* const made = array<double>(env, values[kMade], napi_float64_array, 3);
   char* const detail = array<char>(env, values[kDetailText], napi_uint8_array, kDetail);
   Deadline::duration timeout;
-  if (!made || !detail || napi_get_value_double(env, values[kTimeout], &milliseconds) != napi_ok ||
-      !duration_of(milliseconds, &timeout)) {
+  if (!made || !detail) return failed;
+  if (napi_get_value_double(env, values[kTimeout], &milliseconds) != napi_ok || !duration_of(milliseconds, &timeout)) {
+    Collective c = {};
+    c.detail = detail;
+    say(c, "the timeout is no length of time");
     return failed;
   }
   Engine* engine = nullptr;

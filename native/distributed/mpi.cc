@@ -107,7 +107,6 @@ class MpiEngine final : public Engine {
   static MpiEngine* make(H comm, int rank, int size, bool own) {
     MpiEngine* const e = new (std::nothrow) MpiEngine(comm, rank, size, own);
     if (!e || (e->requests_ && e->headers_ && e->notes_)) return e;
-    e->dead_ = false;
     delete e;
     return nullptr;
   }
@@ -152,6 +151,8 @@ class MpiEngine final : public Engine {
     }
     auto* const job = new (std::nothrow) CommSplit<H>(comm_, color, rank_);
     Outcome outcome = job ? Blocking::run(job, c.deadline, closed_) : Outcome::kFailed;
+    if (outcome == Outcome::kTimeout) say(c, "not all ranks have come to MPI_Comm_split");
+    if (outcome == Outcome::kFailed) say(c, "no memory, or no thread");
     if (outcome == Outcome::kOk) {
       if (job->error != kSuccess) {
         outcome = failed(job->error, c);
@@ -187,7 +188,7 @@ class MpiEngine final : public Engine {
 
   // step(whether it takes long already) under the lock, until it says something else than kMore.
   template <class Step>
-  Wait poll(Deadline deadline, size_t bytes, Step step) {
+  Wait poll(Deadline deadline, size_t bytes, Step step, bool even_closed = false) {
     Pause pause(bytes);
     for (;;) {
       {
@@ -197,13 +198,13 @@ class MpiEngine final : public Engine {
           if (wait != Wait::kMore) return wait;
         }
       }
-      if (closed_.load(std::memory_order_relaxed)) return Wait::kClosed;
+      if (closed_.load(std::memory_order_relaxed) && !even_closed) return Wait::kClosed;
       if (!pause.until(deadline)) return Wait::kLate;
     }
   }
   template <class Step>
   Wait within(milliseconds time, Step step) {
-    return poll(Clock::now() + time, 0, step);
+    return poll(Clock::now() + time, 0, step, true);
   }
 
   // ---- messages between all pairs of ranks ----

@@ -6,6 +6,7 @@
 #include <float.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <new>
@@ -191,6 +192,47 @@ std::vector<S> as_stored(const std::vector<Value<S>>& values) {
   return out;
 }
 
+// All data as the one part of themselves, in the calls that parts are made with: everything has the same bits. Of what
+// `r` has been made with.
+template <class S>
+void check_one_part(const Kernels<S>& k, Normalize<S> forward, Backward<S> back, const Result<S>& r) {
+  using T = Value<S>;
+  const Geometry& g = forward.g;
+  Result<S> part = r;
+  statistics_of_parts<T>(r.moments.data(), 1, g.groups, forward.rule, part.saved.data());
+  part.y.assign(part.y.size(), stored<S>(T(0)));
+  forward.y = part.y.data();
+  forward.saved = part.saved.data();
+  forward.use_running = true;
+  forward.count = static_cast<double>(g.count());
+  forward.running_mean = forward.running_var = nullptr;
+  CHECK(normalize(k, forward) == Status::kOk);
+
+  std::vector<double> sums(4 * g.channels);
+  part.dweight.assign(g.channels, T(1));
+  part.dbias.assign(g.channels, T(2));
+  part.dx.assign(part.dx.size(), stored<S>(T(0)));
+  back.saved = part.saved.data();
+  back.count = forward.count;
+  back.dx = nullptr;
+  back.dweight = back.dbias = nullptr;
+  back.sums = sums.data();
+  if (back.gated) back.gated = part.gated.data();
+  CHECK(backward(k, back) == Status::kOk);
+  std::copy_n(sums.begin(), 2 * g.channels, sums.begin() + static_cast<ptrdiff_t>(2 * g.channels));
+  if (back.gated) back.dy = back.gated;
+  back.gated = nullptr;
+  back.add = nullptr;
+  back.bias = nullptr;
+  back.sums = nullptr;
+  back.totals = sums.data();
+  back.dx = part.dx.data();
+  back.dweight = part.dweight.data();
+  back.dbias = part.dbias.data();
+  CHECK(backward(k, back) == Status::kOk);
+  CHECK(test::same(r.values(), part.values()), "the one part of itself");
+}
+
 // Outputs over inputs: y over x, or over what is added to it; dx over x, or over dy; the gate's output over dy, or dx.
 enum class Place { kApart, kOverX, kOverDy };
 
@@ -277,6 +319,12 @@ Result<S> run(size_t isa, const Problem<Value<S>>& p, Place place = Place::kApar
     shared.dweight = dweight;
     shared.dbias = dbias;
     CHECK(test::same(r.values(), shared.values()), "gated in dx");
+  }
+  bool scaled = false;
+  for (const Statistic& s : r.saved) scaled = scaled || s.scale != 1;
+  const bool channels = g.batch == 1 && g.groups == g.channels && p.variant.about == About::kMean;
+  if (channels && !p.variant.running && !scaled && place == Place::kApart && mode() != kHostile && requests_left < 0) {
+    check_one_part(k, forward, back, r);
   }
   return r;
 }
