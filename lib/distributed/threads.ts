@@ -13,8 +13,8 @@ import {
   type Operation,
 } from './engine';
 
-// The memory: [magic, size, groups, bytes of a slot], then for each group one line for each rank, then for each group
-// twice, because a rank may be a round ahead of one that still reads: for each rank a header and a slot.
+// The memory: [magic, size, groups, bytes of a slot], then for each group one line for its verdict and one for each rank,
+// then for each group twice, because a rank may be a round ahead of one that still reads: for each rank a header and a slot.
 const magic = 0x53444e47;
 const line = 64;
 const start = 64;
@@ -43,7 +43,7 @@ export function createThreadGroup(size: number, options: ThreadGroupOptions = {}
   checkSize(where, 'slotBytes', slotBytes, 8);
   // Whole elements of every type.
   const slot = Math.ceil(slotBytes / 8) * 8;
-  const bytes = start + groups * size * (line + 2 * (headerBytes + slot));
+  const bytes = start + groups * (line + size * (line + 2 * (headerBytes + slot)));
   const memory = new SharedArrayBuffer(checkNumber(where, 'groups x size x slotBytes', bytes));
   new Int32Array(memory).set([magic, size, groups, slot]);
   return memory;
@@ -78,11 +78,9 @@ function checkRank(where: string, rank: unknown, size: number): number {
   throw new RangeError(`${where}: rank must be below ${size}, but got ${rank as number}`);
 }
 
-const gone = 1;
-
 /** What one rank of one group has in the memory. */
 class Place {
-  /** Four times the round it has come to, 1 more when it has gone, 2 more when it gave that round up. */
+  /** Twice the rounds it has come to, and one more when it has gone. */
   readonly #state: Int32Array;
   readonly headers: Uint8Array[];
   readonly slots: Uint8Array[];
@@ -90,39 +88,52 @@ class Place {
   constructor(memory: SharedArrayBuffer, group: number, rank: number) {
     const { size, groups, slot } = layoutOf(memory, 'ProcessGroup');
     const index = group * size + rank;
-    this.#state = new Int32Array(memory, start + index * line, 1);
+    this.#state = new Int32Array(memory, start + (group * (size + 1) + 1 + rank) * line, 1);
     const each = headerBytes + slot;
-    const at = (parity: number): number => start + groups * size * line + (2 * index + parity) * each;
+    const at = (parity: number): number => start + groups * (size + 1) * line + (2 * index + parity) * each;
     this.headers = [0, 1].map((parity) => new Uint8Array(memory, at(parity), headerBytes));
     this.slots = [0, 1].map((parity) => new Uint8Array(memory, at(parity) + headerBytes, slot));
   }
 
   get isClosed(): boolean {
-    return (Atomics.load(this.#state, 0) & gone) !== 0;
+    return (Atomics.load(this.#state, 0) & 1) === 1;
   }
   /** Whether this rank has come to the round; rounds may wrap around. */
   hasCome(round: number): boolean {
-    return (((Atomics.load(this.#state, 0) & ~3) - (round << 2)) | 0) >= 0;
-  }
-  /** Whether it did not wait for those who come to that round now. */
-  hasGivenUp(round: number): boolean {
-    return (Atomics.load(this.#state, 0) & ~gone) === ((round << 2) | 2);
+    return (((Atomics.load(this.#state, 0) & ~1) - (round << 1)) | 0) >= 0;
   }
   come(round: number): void {
-    Atomics.store(this.#state, 0, (round << 2) | (Atomics.load(this.#state, 0) & gone));
+    Atomics.store(this.#state, 0, (round << 1) | (Atomics.load(this.#state, 0) & 1));
     Atomics.notify(this.#state, 0);
   }
   close(): void {
-    Atomics.or(this.#state, 0, gone);
+    Atomics.or(this.#state, 0, 1);
     Atomics.notify(this.#state, 0);
-  }
-  giveUp(): void {
-    Atomics.or(this.#state, 0, 2);
   }
   /** What to wait on for a change, unless it has come or gone. */
   pending(round: number): Wait | null {
     const value = Atomics.load(this.#state, 0);
-    return this.hasCome(round) || (value & gone) !== 0 ? null : { state: this.#state, value };
+    return this.hasCome(round) || (value & 1) === 1 ? null : { state: this.#state, value };
+  }
+}
+
+/**
+ * Whether the ranks of a group have come together in a round. The first that sees all of them there, or gives up, settles
+ * it for everybody: a rank that comes late must not go on where the others do not.
+ */
+class Verdict {
+  /** Twice the latest round that was settled, and one more when it has failed. */
+  readonly #word: Int32Array;
+
+  constructor(memory: SharedArrayBuffer, group: number) {
+    const { size } = layoutOf(memory, 'ProcessGroup');
+    this.#word = new Int32Array(memory, start + group * (size + 1) * line, 1);
+  }
+  /** Whether the round has failed. */
+  settle(round: number, fails: boolean): boolean {
+    const [open, failed] = [(round - 1) << 1, (round << 1) | 1];
+    const found = Atomics.compareExchange(this.#word, 0, open, fails ? failed : round << 1);
+    return found === open ? fails : found === failed;
   }
 }
 
@@ -148,6 +159,7 @@ export class ThreadEngine implements Engine {
   readonly name = 'threads';
   readonly size: number;
   readonly #places: readonly Place[];
+  readonly #verdict: Verdict;
   /** Not yet ended, in their order; the first is under way. */
   readonly #queue: Running[] = [];
   readonly #slot: number;
@@ -169,6 +181,7 @@ export class ThreadEngine implements Engine {
     this.#slot = slot;
     this.#nextGroup = nextGroup;
     checkRank(where, rank, this.size);
+    this.#verdict = new Verdict(memory, group);
     this.#places = Array.from({ length: this.size }, (_, r) => new Place(memory, group, members?.[r] ?? r));
     if (!this.#places[rank]!.hasCome(1) && !this.#places[rank]!.isClosed) return;
     throw new StateError('ERR_RENDEZVOUS', `${where}: rank ${rank} of this memory is or was in use; make a new one`);
@@ -222,13 +235,12 @@ export class ThreadEngine implements Engine {
       if (!done) {
         first.wait = value;
         if (performance.now() < first.deadline) return;
+        // Not if all have come just now, as another rank has seen.
+        if (!this.#verdict.settle(this.#round, true)) continue;
         first.ended = this.#overdue();
       } else first.ended = value;
       this.#queue.shift();
-      if (first.ended.outcome !== Outcome.ok) {
-        this.#dead = true;
-        this.#places[this.rank]!.giveUp();
-      }
+      if (first.ended.outcome !== Outcome.ok) this.#dead = true;
       first.settle(first.ended);
     }
   }
@@ -258,10 +270,10 @@ export class ThreadEngine implements Engine {
         for (let wait; (wait = place.pending(round));) yield wait;
       }
       if (mine.isClosed) return closed();
-      // Those who gave up did so for the sake of those who have not come.
-      const absent = this.#missing((place) => !place.hasCome(round));
-      const lost = absent.length > 0 ? absent : this.#missing((place) => place.hasGivenUp(round));
-      if (lost.length > 0) return { ...ok(), outcome: Outcome.lost, missing: lost };
+      const gone = this.#missing((place) => !place.hasCome(round));
+      const hasFailed = this.#verdict.settle(round, gone.length > 0);
+      if (gone.length > 0) return { ...ok(), outcome: Outcome.lost, missing: gone };
+      if (hasFailed) return { ...ok(), outcome: Outcome.lost, detail: 'the others have given up waiting for this one' };
       if (at === 0) {
         const headers = this.#places.map((place) => place.headers[parity]!.slice());
         if (headers.some((header) => Buffer.compare(header, c.header) !== 0)) {

@@ -62,7 +62,6 @@ function expectTold(told: Told, rank: number, operation: string, codes: string[]
   expect(told.milliseconds).toBeLessThan(patience);
 }
 
-const isThreads = ({ engine }: EngineHere): boolean => engine === 'threads';
 const isMpi = ({ engine }: EngineHere): boolean => engine === 'mpi';
 
 onEveryEngine('a rank that is late', (engine) => {
@@ -134,7 +133,7 @@ async function gone(engine: EngineHere, operation: string, how: 'die' | 'freeze'
     joins: false,
     timeout,
     lost: [culprit],
-    launcher: recovery,
+    launcher: how === 'die' ? recovery : [],
   });
   for (const rank of survivors) {
     const [told] = valuesOf([results[rank]!], 0) as [Told];
@@ -181,23 +180,31 @@ onEveryEngine(
   (engine) => !isMpich(engine),
 );
 
-onEveryEngine(
-  'threads that have not been started',
-  () => {
-    it('are named by the first call', async () => {
-      const threads = { name: 'threads', engine: 'threads' as const };
-      const results = await runRanks(threads, {
-        size,
-        cases: [{ scenario: ['failures', 'joining'], args: { options: { timeout } } }],
-        joins: false,
-        absent: [culprit],
-      });
-      for (const rank of survivors) {
-        const [told] = valuesOf([results[rank]!], 0) as [Told];
-        expect(told).toMatchObject({ code: 'ERR_PEER_TIMEOUT', ranks: [culprit] });
-        expect(told.milliseconds).toBeLessThan(patience);
-      }
-    });
-  },
-  isThreads,
-);
+const threads = { name: 'threads', engine: 'threads' as const };
+
+it('threads agree whether they have met, when one comes just in time or too late', async () => {
+  const times = 300;
+  const results = await runRanks(threads, {
+    size,
+    cases: [{ scenario: ['failures', 'close'], args: { culprit, times } }],
+    memory: { groups: times + 1, slotBytes: 64 },
+  });
+  for (const tally of valuesOf(results, 0) as { met: number; failed: number; differ: number }[]) {
+    expect(tally.differ).toBe(0);
+    expect(tally.met + tally.failed).toBe(times);
+  }
+});
+
+it('threads that have not been started are named by the first call', async () => {
+  const results = await runRanks(threads, {
+    size,
+    cases: [{ scenario: ['failures', 'joining'], args: { options: { timeout } } }],
+    joins: false,
+    absent: [culprit],
+  });
+  for (const rank of survivors) {
+    const [told] = valuesOf([results[rank]!], 0) as [Told];
+    expect(told).toMatchObject({ code: 'ERR_PEER_TIMEOUT', ranks: [culprit] });
+    expect(told.milliseconds).toBeLessThan(patience);
+  }
+});

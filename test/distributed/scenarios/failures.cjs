@@ -115,6 +115,27 @@ module.exports = {
     return result;
   },
 
+  /** One rank comes just when the others give up: how often all met, how often nobody did, and how often they differ. */
+  async close(context) {
+    const { rank, size, args } = context;
+    const tally = { met: 0, failed: 0, differ: 0 };
+    for (let i = 0; i < args.times; i++) {
+      const group = context.group.newGroup(all(size));
+      context.group.barrier();
+      const until = performance.now() + (rank === args.culprit ? 3 + ((i % 20) - 10) / 50 : 0);
+      while (performance.now() < until);
+      let met = 1;
+      try {
+        group.barrier({ timeout: rank === args.culprit ? 1000 : 3 });
+      } catch {
+        met = 0;
+      }
+      const sum = context.group.allReduce(Int32Array.of(met))[0];
+      tally[sum === size ? 'met' : sum === 0 ? 'failed' : 'differ']++;
+    }
+    return tally;
+  },
+
   /** One rank comes to something else. */
   async mismatch(context) {
     const { args, rank, size, simdnorm } = context;
