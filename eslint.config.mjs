@@ -8,6 +8,8 @@ const nodeGlobals = Object.fromEntries(
     'Buffer',
     'structuredClone',
     'setTimeout',
+    'setInterval',
+    'clearInterval',
     'performance',
     'URL',
     'require',
