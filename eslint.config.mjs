@@ -15,6 +15,7 @@ const nodeGlobals = Object.fromEntries(
     'require',
     'module',
     '__dirname',
+    '__filename',
   ].map((name) => [name, 'readonly']),
 );
 
