@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <new>
@@ -26,6 +27,7 @@ enum Tag { kHeaderTag = 0, kDataTag, kEndTag, kNoteTag };
 constexpr size_t kPiece = size_t(8) << 20;
 
 constexpr milliseconds kRollCall(500);
+constexpr std::chrono::seconds kLeaving(10);
 
 // Between two looks at what has arrived. MPI moves large data only while somebody looks.
 class Pause {
@@ -487,6 +489,9 @@ class MpiEngine final : public Engine {
 template <class H>
 class Begin : public Blocking {
  public:
+  // Ranks of a short timeout need time to end, too.
+  explicit Begin(Deadline::duration timeout) : patience(std::max<Deadline::duration>(timeout, kLeaving)) {}
+  const Deadline::duration patience;
   int rank = 0, size = 0, level = 0;
   int error = kSuccess;
 
@@ -498,7 +503,7 @@ class Begin : public Blocking {
     if (error != kSuccess) return;
     error = initialized ? l.query_thread(&level) : l.init_thread(nullptr, nullptr, kSerialized, &level);
     if (error != kSuccess) return;
-    if (!initialized) finalize_at_exit();
+    if (!initialized) finalize_at_exit(patience);
     l.comm_set_errhandler(l.world, l.errors_return);
     l.comm_rank(l.world, &rank);
     l.comm_size(l.world, &size);
@@ -512,7 +517,7 @@ Outcome open_world(Deadline::duration timeout, char* detail, Engine** made) {
   c.kind = Kind::kBarrier;
   c.detail = detail;
   c.deadline = Clock::now() + timeout;
-  auto* const begin = new (std::nothrow) Begin<H>;
+  auto* const begin = new (std::nothrow) Begin<H>(timeout);
   Outcome outcome = begin ? Blocking::run(begin, c.deadline, closed) : Outcome::kFailed;
   if (outcome == Outcome::kTimeout) say(c, "not all ranks have come to MPI_Init");
   if (outcome != Outcome::kOk) return outcome;

@@ -1,8 +1,8 @@
 // Groups over an MPI library that is found at run time: any with the ABI of Open MPI or of MPICH, and of MPI 3.
 //
-// MPI ends with the process, by MPI_Finalize, which waits for all ranks to come to it. It is left out where it could
-// wait for ever or for nobody: after a failure, or in a process that ends with an error. A launcher then ends the other
-// ranks, as MPI's launchers do.
+// MPI ends with the process, by MPI_Finalize, which waits for all ranks to come to it: here no longer than the timeout
+// of mpi_open, and 10 s at least. It is left out where it could wait for nobody: after a failure, or in a process that
+// ends with an error. A launcher then ends the other ranks, as MPI's launchers do.
 #ifndef SIMDNORM_DISTRIBUTED_MPI_H_
 #define SIMDNORM_DISTRIBUTED_MPI_H_
 
