@@ -190,6 +190,8 @@ describe('initProcessGroup', () => {
     [{ rank: 0, size: 2, token: 1 }, TypeError, /token must be a string, but got 1/],
     [{ rank: 0, size: 2, port: 'x' }, TypeError, /port must be an integer/],
     [{ rank: 0, size: 2, port: 0 }, RangeError, /port must be an integer of at least 1, but got 0/],
+    [{ rank: 0, size: 2, port: 65536 }, RangeError, /port must be at most 65535, but got 65536/],
+    [{ rank: 0, size: 2, host: 1 }, TypeError, /host must be a string, but got 1/],
   ])('refuses %p', async (options, Kind, words) => {
     const error = await rejection(initProcessGroup(options as InitOptions));
     expect(error).toBeInstanceOf(Kind);
