@@ -8,11 +8,14 @@ const nodeGlobals = Object.fromEntries(
     'Buffer',
     'structuredClone',
     'setTimeout',
+    'setInterval',
+    'clearInterval',
     'performance',
     'URL',
     'require',
     'module',
     '__dirname',
+    '__filename',
   ].map((name) => [name, 'readonly']),
 );
 

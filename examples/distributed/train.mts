@@ -7,11 +7,10 @@
 
 import { parseArgs } from 'node:util';
 import { isMainThread, workerData } from 'node:worker_threads';
-import { BatchNorm1d, Sequential, tensor } from 'simdnorm';
+import { BatchNorm1d, convertSyncBatchNorm, Sequential, tensor } from 'simdnorm';
 import {
   averageGradients,
   broadcastState,
-  convertSyncBatchNorm,
   initProcessGroup,
   type InitOptions,
   type ProcessGroup,

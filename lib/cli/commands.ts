@@ -7,7 +7,7 @@ import { info } from './info';
 import { merge } from './merge';
 import { report } from './report';
 import { stats } from './stats';
-import { version } from './version';
+import { version } from '../internal/version';
 
 const commands: Readonly<Record<string, Command>> = { stats, apply, merge, report, info, bench };
 

@@ -1,6 +1,6 @@
 import { getNumThreads, isa } from '../runtime';
 import { parse, type Command } from './command';
-import { version } from './version';
+import { version } from '../internal/version';
 
 const usage = `simdnorm info [--json]
 

@@ -74,7 +74,8 @@ export async function openGloo(options: GlooOptions): Promise<Engine> {
     // Gloo takes addresses; its own look at names may end at another family than the meeting's.
     const { host } = options;
     const address = host === undefined ? {} : { host: (await lookup(host)).address };
-    const cards = Buffer.concat(await meet({ ...options, ...address }, open));
+    const { blobs } = await meet({ ...options, ...address }, open);
+    const cards = Buffer.concat(blobs);
     const gone = new Uint8Array(size);
     const outcome = await new Promise<number>((settle) => {
       const refused = addon.glooConnect(number, deadline - performance.now(), cards, gone, detail, settle);

@@ -15,4 +15,3 @@ export {
 export { createThreadGroup, threadEnded, type ThreadGroupOptions } from './threads';
 export { averageGradients, averageGradientsAsync, broadcastState, broadcastStateAsync } from './module';
 export { mergeOverRanks, mergeOverRanksAsync } from './statistics';
-export { convertSyncBatchNorm, SyncBatchNorm, type SyncBatchNormOptions } from '../layers/sync-batch-norm';

@@ -22,9 +22,9 @@ import { ProcessGroup, type BroadcastOptions, type CollectiveOptions, type Group
  * optimizer.step();
  */
 export function averageGradients(module: Module, group: ProcessGroup, options: CollectiveOptions = {}): void {
-  for (const { data, finish } of gradientsOf(module, group, options, 'averageGradients')) {
-    finish(group.allReduce(data, { op: 'avg', ...options }));
-  }
+  const parts = gradientsOf(module, group, options, 'averageGradients');
+  const averages = parts.map(({ data }) => group.reduce(data, 'averageGradients', { op: 'avg', ...options }));
+  parts.forEach(({ finish }, i) => finish(averages[i]!));
 }
 /** The same, while the event loop goes on. */
 export async function averageGradientsAsync(
@@ -32,9 +32,12 @@ export async function averageGradientsAsync(
   group: ProcessGroup,
   options: CollectiveOptions = {},
 ): Promise<void> {
-  for (const { data, finish } of gradientsOf(module, group, options, 'averageGradientsAsync')) {
-    finish(await group.allReduceAsync(data, { op: 'avg', ...options }));
+  const parts = gradientsOf(module, group, options, 'averageGradientsAsync');
+  const averages: GroupArray[] = [];
+  for (const { data } of parts) {
+    averages.push(await group.reduceAsync(data, 'averageGradients', { op: 'avg', ...options }));
   }
+  parts.forEach(({ finish }, i) => finish(averages[i]!));
 }
 
 /**
@@ -93,16 +96,15 @@ function stateOf(
 ): { parts: Part[]; load: () => void } {
   check(module, group, where);
   checkOptions(where, options, ['root', 'timeout']);
-  const names = [...module.stateDict().keys()];
   const state = new Map<string, Tensor>();
-  const tensors = [...module.stateDict().values()];
-  const parts = byDtype(tensors).map(([dtype, all]): Part => {
+  const names = new Map([...module.stateDict()].map(([name, t]) => [t, name] as const));
+  const parts = byDtype([...names.keys()]).map(([dtype, all]): Part => {
     const data = allocate(dtype, sizeOf(all));
     eachAt(all, (t, at) => (data as Float64Array).set(elementsOf(t), at));
     const finish = (sent: GroupArray): void =>
       eachAt(all, (t, at) => {
         const own = (sent as Float64Array).slice(at, at + t.size);
-        state.set(names[tensors.indexOf(t)]!, new Tensor(own, t.shape, { dtype: t.dtype }));
+        state.set(names.get(t)!, new Tensor(own, t.shape, { dtype: t.dtype }));
       });
     return { data: data as GroupArray, finish };
   });
@@ -118,7 +120,11 @@ function check(module: unknown, group: unknown, where: string): void {
 
 function byDtype<T extends Tensor | Parameter>(tensors: readonly T[]): [DType, T[]][] {
   const all = new Map<DType, T[]>();
-  for (const t of tensors) all.set(t.dtype, [...(all.get(t.dtype) ?? []), t]);
+  for (const t of tensors) {
+    const own = all.get(t.dtype);
+    if (own) own.push(t);
+    else all.set(t.dtype, [t]);
+  }
   return [...all];
 }
 

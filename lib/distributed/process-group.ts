@@ -79,7 +79,7 @@ const wire = 1;
  *
  * *Throws* (rejects with) GroupError, whose `code` is 'ERR_PEER_TIMEOUT' where ranks did not come in time, 'ERR_PEER_LOST'
  * where they have ended, 'ERR_MISMATCH' where they came to another call, 'ERR_ENGINE' for what the engine has to say, and
- * 'ERR_GROUP_CLOSED' for every call after one of these or after `close`. The message names the ranks.
+ * 'ERR_GROUP_CLOSED' for every call after one of these or after `close`. The message names the ranks. x is then as it was.
  *
  * *Matches* torch.distributed's process groups. Differences: methods of an object; every call checks that all ranks mean
  * the same one.
@@ -95,6 +95,7 @@ export class ProcessGroup {
   readonly #ended: () => void;
   #sequence = 0;
   #failure: string | null = null;
+  #hasClosed = false;
 
   /**
    * @internal
@@ -125,13 +126,25 @@ export class ProcessGroup {
 
   /** x becomes the sum (or `op`) of all ranks' x, element by element. */
   allReduce<A extends GroupArray>(x: A, options: ReduceOptions = {}): A {
-    const { call, finish } = this.#reduction(x, options);
-    this.#run(call);
-    return finish();
+    return this.reduce(x, 'ProcessGroup.allReduce', options);
   }
   /** The same; x is read at the call, and written when the promise resolves. */
   async allReduceAsync<A extends GroupArray>(x: A, options: ReduceOptions = {}): Promise<A> {
-    const { call, finish } = this.#reduction(x, options);
+    return this.reduceAsync(x, 'ProcessGroup.allReduce', options);
+  }
+
+  /**
+   * The same for a caller of its own name.
+   * @internal
+   */
+  reduce<A extends GroupArray>(x: A, where: string, options: ReduceOptions): A {
+    const { call, finish } = this.#reduction(x, where, options);
+    this.#run(call);
+    return finish();
+  }
+  /** @internal */
+  async reduceAsync<A extends GroupArray>(x: A, where: string, options: ReduceOptions): Promise<A> {
+    const { call, finish } = this.#reduction(x, where, options);
     await this.#start(call);
     return finish();
   }
@@ -196,18 +209,25 @@ export class ProcessGroup {
    */
   newGroup(ranks: readonly number[], options: CollectiveOptions = {}): ProcessGroup | null {
     const { sorted, call, timeout } = this.#splitting(ranks, options);
+    const began = performance.now();
     this.#run(call);
-    return this.#made(call, this.#engine.split(sorted, timeout));
+    return this.#made(call, began, this.#engine.split(sorted, leftOf(timeout, began)));
   }
   async newGroupAsync(ranks: readonly number[], options: CollectiveOptions = {}): Promise<ProcessGroup | null> {
     const { sorted, call, timeout } = this.#splitting(ranks, options);
+    const began = performance.now();
     await this.#start(call);
-    return this.#made(call, await this.#engine.splitAsync(sorted, timeout));
+    return this.#made(call, began, await this.#engine.splitAsync(sorted, leftOf(timeout, began)));
   }
 
-  /** Ends it: calls that are under way, and all later ones, fail with 'ERR_GROUP_CLOSED'. Other ranks find this one gone. */
+  /**
+   * Ends it: calls that are under way, and all later ones, fail with 'ERR_GROUP_CLOSED'. Other ranks that wait find this one
+   * gone; over mpi they may wait until their time is over.
+   */
   close(): void {
     this.#failure ??= 'it was closed';
+    if (this.#hasClosed) return;
+    this.#hasClosed = true;
     this.#engine.close();
     this.#ended();
   }
@@ -216,8 +236,7 @@ export class ProcessGroup {
     return `ProcessGroup(rank ${this.rank} of ${this.size}, ${this.engine})`;
   }
 
-  #reduction<A extends GroupArray>(x: A, options: ReduceOptions): { call: Call; finish: () => A } {
-    const where = 'ProcessGroup.allReduce';
+  #reduction<A extends GroupArray>(x: A, where: string, options: ReduceOptions): { call: Call; finish: () => A } {
     checkOptions(where, options, ['op', 'timeout']);
     const { op = 'sum', timeout } = options;
     const known = [...Object.keys(operations), 'avg'];
@@ -272,8 +291,8 @@ export class ProcessGroup {
     return { sorted, call, timeout: call.timeout ?? this.timeout };
   }
 
-  #made(call: Call, { ended, engine }: { ended: Ended; engine: Engine | null }): ProcessGroup | null {
-    if (ended.outcome !== Outcome.ok) throw this.#failed(call, ended, 0);
+  #made(call: Call, began: number, { ended, engine }: { ended: Ended; engine: Engine | null }): ProcessGroup | null {
+    if (ended.outcome !== Outcome.ok) throw this.#failed(call, ended, performance.now() - began);
     return engine && new ProcessGroup(engine, this.timeout);
   }
 
@@ -345,6 +364,8 @@ export class ProcessGroup {
     return new GroupError(code, message, ranks, call.name, seconds);
   }
 }
+
+const leftOf = (timeout: number, began: number): number => Math.max(1, timeout - (performance.now() - began));
 
 /** What each rank came for: the first of each kind. */
 function differences(headers: readonly Uint8Array[]): string {

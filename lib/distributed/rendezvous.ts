@@ -1,350 +1,328 @@
-// How the ranks of a new group find each other: rank 0 listens at a known address and port, all come there, and all get
-// what each has brought (its card) once everybody is there.
+// How the ranks of a group find each other: rank 0 listens at an address that all know, each rank brings a blob, and
+// all get all of them.
 //
-// The port is open to whoever reaches it. Both sides prove that they know the token, over numbers that the other has
-// thrown, so that it never crosses the wire; until then a connection has a few seconds and a few kilobytes.
+// The port is open to strangers: who does not prove in a few seconds and bytes to know the token is dropped, and harms
+// nobody. Rank 0 is a rank like the others to the server that it runs.
 
-import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
-import { connect, createServer, isIP, type Server, type Socket } from 'node:net';
-import { describe, StateError } from '../internal/errors';
-import { GroupError } from './process-group';
+import { randomBytes } from 'node:crypto';
+import { lookup } from 'node:dns/promises';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
+import { StateError } from '../internal/errors';
+import { version as versionOf } from '../internal/version';
+import { isProof, Line, proofOf, type Message } from './rendezvous-line';
 
-export interface Meeting {
+export interface Where {
   address: string;
   port: number;
   rank: number;
   size: number;
-  /** The secret of the group; may be '' on the machine's own address only. */
+  /** The same on all ranks; '' where all are on this machine. */
   token: string;
   timeoutMs: number;
-  /** This machine's address for the others, if it is not the one it comes from. */
+  /** At which the others reach this rank, if it is not the one that reaches rank 0. */
   host?: string;
 }
 
-const where = 'initProcessGroup';
-const protocol = 'simdnorm rendezvous 1';
-/** Of a stranger, and of a rank; what rank 0 sends has all cards in it. */
-const most = { stranger: 1024, rank: 2 ** 20, server: 2 ** 30 };
-const strangerMs = 5000;
+/** Of the messages here, and of what engines put into blobs. */
+const wireVersion = 1;
+const version = versionOf();
+const nonceBytes = 32;
+/** Until a rank has proved itself, and until the server knows it. */
+const proofCap = 512;
+const helloCap = 16384;
+const greetingMs = 5000;
+const mostStrangers = 64;
 const retryMs = 50;
+/** What the last words to others may take, and the last of rank 0. */
+const farewellMs = 1000;
+const verdictMs = 500;
 
-interface Hello {
-  protocol: string;
-  nonce: string;
-}
-interface Claim {
-  protocol: string;
-  nonce: string;
-  rank: number;
-  size: number;
-  proof: string;
-}
-interface Card {
-  card: string;
-}
-type Answer = { proof: string } | { cards: string[] } | { code: string; message: string; ranks: number[] };
+const seconds = (ms: number): string => `${ms / 1000} s`;
+const places = ({ address, port }: Where): string => (address.includes(':') ? `[${address}]` : address) + `:${port}`;
+const named = (ranks: readonly number[]): string => `${ranks.length === 1 ? 'rank' : 'ranks'} ${ranks.join(', ')}`;
+const reason = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+const isNonce = (value: unknown): value is string => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value);
+const now = (): number => performance.now();
+const isLoopback = (address: string): boolean => /^(::ffff:)?127\.|^::1$/.test(address);
 
-/**
- * The cards of all ranks, by rank. `cardFor` makes this one's, given the address at which the others reach this machine.
- *
- * @throws StateError: 'ERR_RENDEZVOUS' where nobody listens, or this rank is refused; 'ERR_TOKEN' for a token that is missing
- *   or is not the others'; GroupError 'ERR_PEER_TIMEOUT' with the ranks that did not come
- */
-export async function meet(meeting: Meeting, cardFor: (host: string) => Uint8Array): Promise<Uint8Array[]> {
-  const { address, rank, token, timeoutMs } = meeting;
-  if (token === '' && !isLoopback(address)) {
-    throw new StateError(
-      'ERR_TOKEN',
-      `${where}: ${address} can be reached by others; set SIMDNORM_TOKEN to the same secret on all machines`,
-    );
-  }
-  const deadline = performance.now() + timeoutMs;
-  const host = rank === 0 ? new Host(meeting, deadline) : null;
-  try {
-    await host?.listen();
-    return await attend(meeting, deadline, cardFor);
-  } finally {
-    host?.close();
-  }
+interface Member {
+  line: Line;
+  blob: string;
 }
 
-const isLoopback = (address: string): boolean =>
-  address === 'localhost' || address === '::1' || (isIP(address) === 4 && address.startsWith('127.'));
-
-const proofOf = (token: string, who: string, ...said: (string | number)[]): string =>
-  createHmac('sha256', token)
-    .update([protocol, who, ...said].join('|'))
-    .digest('hex');
-
-function isProof(given: unknown, proof: string): boolean {
-  const [a, b] = [Buffer.from(String(given)), Buffer.from(proof)];
-  return a.length === b.length && timingSafeEqual(a, b);
-}
-
-const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, retryMs));
-const left = (deadline: number): number => Math.max(1, deadline - performance.now());
-
-/** Frames on a socket: four bytes of length, then JSON. Ends with the socket, or when a frame is too long or no JSON. */
-class Line {
-  /** Bytes that a frame may have. */
-  most: number;
-  #received = Buffer.alloc(0);
-  #end: (why: string) => void = () => {};
-  onMessage: (message: unknown) => void = () => {};
-  readonly ended: Promise<string>;
-
-  constructor(
-    readonly socket: Socket,
-    bytes: number,
-  ) {
-    this.most = bytes;
-    this.ended = new Promise((resolve) => (this.#end = resolve));
-    socket.setNoDelay(true);
-    socket.on('error', (error) => this.#end(error.message));
-    socket.on('close', () => this.#end('it was closed'));
-    socket.on('data', (data: Buffer) => this.#take(data));
-  }
-
-  #take(data: Buffer): void {
-    this.#received = Buffer.concat([this.#received, data]);
-    while (this.#received.length >= 4) {
-      const length = this.#received.readUInt32BE(0);
-      if (length > this.most) return this.drop();
-      if (this.#received.length < 4 + length) return;
-      const text = this.#received.subarray(4, 4 + length).toString();
-      this.#received = this.#received.subarray(4 + length);
-      let message: unknown;
-      try {
-        message = JSON.parse(text);
-      } catch {
-        return this.drop();
-      }
-      if (typeof message !== 'object' || message === null) return this.drop();
-      this.onMessage(message);
-    }
-  }
-
-  send(message: object): void {
-    const text = Buffer.from(JSON.stringify(message));
-    const length = Buffer.alloc(4);
-    length.writeUInt32BE(text.length);
-    this.socket.write(Buffer.concat([length, text]));
-  }
-  /** Ends it when all is sent. */
-  finish(message: object): void {
-    this.send(message);
-    this.socket.end();
-  }
-  drop(): void {
-    this.socket.destroy();
-  }
-}
-
-/** What rank 0 does for all, itself among them. */
-class Host {
+/** The server of rank 0. */
+class Meeting {
+  readonly #where: Where;
   readonly #server: Server;
   readonly #lines = new Set<Line>();
-  readonly #here = new Map<number, { line: Line; card: string | null }>();
-  readonly #timer: NodeJS.Timeout;
-  #strangers = 0;
-  /** Why the meeting has failed: whoever comes later hears it too. */
-  #failure: { code: string; message: string; ranks: number[] } | null = null;
+  /** Oldest first. */
+  readonly #strangers = new Set<Line>();
+  readonly #members = new Map<number, Member>();
+  #failure: StateError | undefined;
+  #isComplete = false;
+  /** Where one came from that did not know the token. */
+  #refused: string | undefined;
 
-  constructor(
-    private readonly meeting: Meeting,
-    private readonly deadline: number,
-  ) {
-    this.#server = createServer((socket) => this.#welcome(socket));
-    this.#server.maxConnections = 4 * meeting.size + 64;
-    // A little before those who attend give up, so that they hear who is missing.
-    this.#timer = setTimeout(
-      () => this.#giveUp(),
-      Math.max(1, meeting.timeoutMs - Math.min(200, meeting.timeoutMs / 10)),
-    );
+  constructor(where: Where) {
+    this.#where = where;
+    this.#server = createServer((socket) => void this.#greet(socket));
   }
 
-  /** Until the port is free, which a group before may still have. */
-  async listen(): Promise<void> {
-    const { address, port, token } = this.meeting;
-    let at: string | undefined = address;
+  /** Waits for a port that is taken: by the group before this one, say. */
+  async listen(deadline: number): Promise<void> {
     for (;;) {
-      const error = await new Promise<NodeJS.ErrnoException | null>((resolve) => {
-        this.#server.once('error', resolve);
-        this.#server.listen({ port, host: at }, () => {
-          this.#server.off('error', resolve);
-          resolve(null);
+      try {
+        return await new Promise((resolve, reject) => {
+          this.#server.once('error', reject);
+          this.#server.listen({ host: this.#where.address, port: this.#where.port, exclusive: true }, () => {
+            this.#server.off('error', reject);
+            // Without descriptors, say, a connection is not accepted: others may be.
+            this.#server.on('error', () => undefined);
+            resolve();
+          });
         });
-      });
-      if (!error) return;
-      // The address of a service that leads here.
-      if (error.code === 'EADDRNOTAVAIL' && at !== undefined && token !== '') at = undefined;
-      else if (error.code !== 'EADDRINUSE' || performance.now() > this.deadline - retryMs) {
-        const message = `${where}: rank 0 cannot listen at ${address}:${port}: ${error.message}`;
-        throw new StateError('ERR_RENDEZVOUS', message);
-      } else await pause();
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE' || now() + retryMs > deadline) {
+          throw this.#error(`rank 0 cannot listen there: ${reason(error)}`);
+        }
+        await pause(retryMs);
+      }
     }
   }
 
-  #welcome(socket: Socket): void {
-    const line = new Line(socket, most.stranger);
+  async close(): Promise<void> {
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    for (const line of this.#strangers) line.drop(new Error('the rendezvous is over'));
+    const said = Promise.all([...this.#lines].map((line) => line.end()));
+    await Promise.race([said, pause(farewellMs, undefined, { ref: false })]);
+    for (const line of this.#lines) line.drop(new Error('the rendezvous is over'));
+    await closed;
+  }
+
+  async #greet(socket: Socket): Promise<void> {
+    const line = new Line(socket, proofCap);
     this.#lines.add(line);
-    const nonce = randomBytes(32).toString('hex');
-    const patience = setTimeout(() => line.drop(), strangerMs);
-    let rank = -1;
-    void line.ended.then(() => {
-      clearTimeout(patience);
+    this.#strangers.add(line);
+    const [oldest] = this.#strangers;
+    if (this.#strangers.size > mostStrangers) {
+      this.#strangers.delete(oldest!);
+      oldest!.drop(new Error('too many connections'));
+    }
+    const late = setTimeout(() => line.drop(new Error('it did not say who it is')), greetingMs);
+    socket.once('close', () => {
+      clearTimeout(late);
       this.#lines.delete(line);
-      if (this.#here.get(rank)?.line === line) this.#here.delete(rank);
+      this.#strangers.delete(line);
     });
-    line.onMessage = (message) => {
-      if (rank >= 0) return this.#take(rank, message as Card);
-      rank = this.#admit(line, nonce, message as Claim);
-      if (rank >= 0) clearTimeout(patience);
-    };
-    const hello: Hello = { protocol, nonce };
-    line.send(hello);
-  }
-
-  /** The rank that somebody proved to be; -1 for whom it is refused. */
-  #admit(line: Line, nonce: string, claim: Claim): number {
-    const { rank, size } = claim;
-    const refuse = (code: string, message: string): number => {
-      line.finish({ code, message, ranks: [] });
-      return -1;
-    };
-    const { token } = this.meeting;
-    if (claim.protocol !== protocol) {
-      return refuse(
-        'ERR_RENDEZVOUS',
-        `it speaks ${JSON.stringify(claim.protocol)}, rank 0 ${JSON.stringify(protocol)}`,
-      );
+    try {
+      const hello = await this.#hello(line);
+      clearTimeout(late);
+      this.#strangers.delete(line);
+      await this.#attend(line, hello);
+    } catch (error) {
+      line.drop(error as Error);
     }
-    if (!isProof(claim.proof, proofOf(token, 'rank', nonce, claim.nonce, rank, size))) {
-      this.#strangers++;
-      return refuse(
-        'ERR_TOKEN',
-        'its token is not that of rank 0: set SIMDNORM_TOKEN to the same secret on all machines',
-      );
+  }
+
+  async #hello(line: Line): Promise<Message> {
+    const challenge = randomBytes(nonceBytes).toString('hex');
+    line.send({ challenge });
+    const { nonce, proof } = await line.next();
+    const { token } = this.#where;
+    if (!isNonce(nonce) || !isProof(proof, proofOf(token, 'client', challenge, nonce))) {
+      this.#refused = line.socket.remoteAddress;
+      line.send({ refused: 'token' });
+      await line.end();
+      throw new Error('it does not know the token');
     }
-    if (size !== this.meeting.size) {
-      const message = `rank ${rank} is of ${size} ranks, rank 0 of ${this.meeting.size}`;
-      this.#fail('ERR_RENDEZVOUS', message, []);
-      return refuse('ERR_RENDEZVOUS', message);
+    line.cap = helloCap;
+    line.send({ proof: proofOf(token, 'server', challenge, nonce) });
+    return line.next();
+  }
+
+  /** The whole conversation with a rank that is known to be one. */
+  async #attend(line: Line, hello: Message): Promise<void> {
+    const rank = Number(hello['rank']);
+    const wrong = this.#failure ?? this.#misfit(hello, rank);
+    if (wrong) {
+      line.send({ failed: { code: wrong.code, message: wrong.message } });
+      return this.#fail(wrong);
     }
-    if (this.#failure) return refuse(this.#failure.code, this.#failure.message);
-    if (this.#here.has(rank)) return refuse('ERR_RENDEZVOUS', `there are two of rank ${rank}`);
-    this.#here.set(rank, { line, card: null });
-    line.most = most.rank;
-    line.send({ proof: proofOf(token, 'host', claim.nonce, nonce) });
-    return rank;
+    const member = { line, blob: String(hello['blob']) };
+    this.#members.set(rank, member);
+    // One that goes before all are there may come again.
+    line.socket.once('close', () => {
+      if (!this.#isComplete && this.#members.get(rank) === member) this.#members.delete(rank);
+    });
+    line.send({ welcome: true });
+    if (this.#members.size === this.#where.size) {
+      this.#isComplete = true;
+      const blobs = Array.from({ length: this.#where.size }, (_, r) => this.#members.get(r)!.blob);
+      for (const { line } of this.#members.values()) line.send({ blobs });
+      return;
+    }
+    const { gaveUp, why } = await line.next();
+    if (typeof why === 'string') this.#fail(this.#error(`rank ${rank} cannot take part: ${why}`));
+    else if (typeof gaveUp === 'number') this.#fail(this.#absence(gaveUp));
   }
 
-  #take(rank: number, { card }: Card): void {
-    const here = this.#here.get(rank);
-    if (!here || typeof card !== 'string') return here?.line.drop();
-    here.card = card;
-    const cards = [...this.#here].sort(([a], [b]) => a - b).map(([, { card: own }]) => own);
-    if (cards.length < this.meeting.size || cards.includes(null)) return;
-    for (const { line } of this.#here.values()) line.finish({ cards });
+  #error(why: string, code = 'ERR_RENDEZVOUS'): StateError {
+    return new StateError(code, `simdnorm: the rendezvous at ${places(this.#where)}: ${why}`);
   }
 
-  #giveUp(): void {
-    const ranks = Array.from({ length: this.meeting.size }, (_, r) => r).filter((r) => !this.#here.get(r)?.card);
-    if (ranks.length === 0) return;
-    const refused = this.#strangers > 0 ? ` (${this.#strangers} connections with another token were refused)` : '';
-    const seconds = (this.meeting.timeoutMs / 1000).toFixed(1);
-    const named = `rank${ranks.length > 1 ? 's' : ''} ${ranks.join(', ')}`;
-    this.#fail('ERR_PEER_TIMEOUT', `${named} did not come within ${seconds} s${refused}`, ranks);
+  #absence(ms: number): StateError {
+    const absent = Array.from({ length: this.#where.size }, (_, r) => r).filter((r) => !this.#members.has(r));
+    const hint = this.#refused === undefined ? '' : `; a process at ${this.#refused} came with another token`;
+    const why = `${named(absent)} of ${this.#where.size} did not come within ${seconds(ms)}${hint}`;
+    return this.#error(why, 'ERR_PEER_TIMEOUT');
   }
 
-  /** To all who are here. */
-  #fail(code: string, message: string, ranks: number[]): void {
-    this.#failure = { code, message, ranks };
-    for (const { line } of this.#here.values()) line.finish(this.#failure);
+  #misfit(hello: Message, rank: number): StateError | undefined {
+    const { size } = this.#where;
+    const [theirs, ours] = [`${hello['version']} (wire ${hello['wire']})`, `${version} (wire ${wireVersion})`];
+    if (theirs !== ours) return this.#error(`rank ${rank} has simdnorm ${theirs}, but rank 0 has ${ours}`);
+    if (hello['size'] !== size) {
+      return this.#error(`rank ${rank} is of a group of ${hello['size']}, but rank 0 of one of ${size}`);
+    }
+    if (!Number.isInteger(rank) || rank < 0 || rank >= size) return this.#error(`there is no rank ${rank} of ${size}`);
+    if (!this.#members.has(rank)) return undefined;
+    return this.#error(`two processes say that they are rank ${rank} of ${size}`);
   }
 
-  close(): void {
-    clearTimeout(this.#timer);
-    this.#server.close();
-    // Those whom all is sent to end by themselves.
-    for (const line of this.#lines) if (!line.socket.writableEnded) line.drop();
+  #fail(failure: StateError): void {
+    if (this.#isComplete) return;
+    this.#failure ??= failure;
+    const { code, message } = this.#failure;
+    for (const { line } of this.#members.values()) line.send({ failed: { code, message } });
   }
 }
 
-/** What every rank does. Where nobody listens yet, or a listener ends before its time, it comes again. */
-async function attend(
-  meeting: Meeting,
-  deadline: number,
-  cardFor: (host: string) => Uint8Array,
-): Promise<Uint8Array[]> {
-  const { address, port, rank, timeoutMs } = meeting;
-  for (let why = ''; ;) {
-    const answer = await converse(meeting, deadline, cardFor);
-    if (Array.isArray(answer)) return answer;
-    why = answer;
-    if (performance.now() < deadline - retryMs) await pause();
-    else {
-      throw new StateError(
-        'ERR_RENDEZVOUS',
-        `${where}: rank ${rank} met nobody at ${address}:${port} within ${(timeoutMs / 1000).toFixed(1)} s (${why})`,
-      );
+/** One rank's side. */
+class Visit {
+  readonly #where: Where;
+  readonly #blobFor: (host: string) => Uint8Array;
+  readonly #deadline: number;
+  #brought: { host: string; blob: string } | undefined;
+
+  constructor(where: Where, blobFor: (host: string) => Uint8Array, deadline: number) {
+    this.#where = where;
+    this.#blobFor = blobFor;
+    this.#deadline = deadline;
+  }
+
+  async run(): Promise<{ host: string; blobs: Uint8Array[] }> {
+    let latest: unknown = new Error('no answer');
+    while (now() < this.#deadline) {
+      try {
+        const blobs = await this.#attempt();
+        return { host: this.#brought!.host, blobs };
+      } catch (error) {
+        if (error instanceof StateError) throw error;
+        latest = error;
+      }
+      await pause(Math.max(0, Math.min(retryMs, this.#deadline - now())));
+    }
+    const { timeoutMs } = this.#where;
+    const where = `nobody answers as rank 0 of the group at ${places(this.#where)}`;
+    throw new StateError('ERR_RENDEZVOUS', `simdnorm: ${where} within ${seconds(timeoutMs)}: ${reason(latest)}`);
+  }
+
+  /** A StateError is final; after another error it tries again. */
+  async #attempt(): Promise<Uint8Array[]> {
+    const { address, port } = this.#where;
+    const socket = connect({ host: address, port });
+    const line = new Line(socket, proofCap);
+    const drop = (why: string) => () => line.drop(new Error(why));
+    // A server that answers nothing may be a stranger at this port, or the connection is only half open.
+    const silence = setTimeout(drop('it does not answer'), Math.min(greetingMs, this.#deadline - now()));
+    const late = setTimeout(() => line.send({ gaveUp: this.#where.timeoutMs }), this.#deadline - now());
+    const end = setTimeout(drop('it answers no more'), this.#deadline + verdictMs - now());
+    try {
+      await this.#introduce(line, socket);
+      return await this.#blobs(line, silence);
+    } finally {
+      for (const timer of [silence, late, end]) clearTimeout(timer);
+      void line.end().then(drop('it is over'));
+    }
+  }
+
+  async #introduce(line: Line, socket: Socket): Promise<void> {
+    const { token, rank, size } = this.#where;
+    const { challenge } = await line.next();
+    if (!isNonce(challenge)) throw new Error('it is no rendezvous');
+    const nonce = randomBytes(nonceBytes).toString('hex');
+    line.send({ nonce, proof: proofOf(token, 'client', challenge, nonce) });
+    const { proof, refused } = await line.next();
+    if (refused === 'token' || !isProof(proof, proofOf(token, 'server', challenge, nonce))) {
+      const other = `the rendezvous at ${places(this.#where)} knows another token than this rank ${rank}`;
+      throw new StateError('ERR_TOKEN', `simdnorm: ${other}: SIMDNORM_TOKEN must be the same on all ranks`);
+    }
+    // Only now: the other side is rank 0.
+    line.cap = proofCap + size * (helloCap + 3);
+    const host = this.#where.host ?? (socket.localAddress ?? '').replace(/^::ffff:/, '');
+    const hello = { rank, size, version, wire: wireVersion };
+    try {
+      this.#brought ??= { host, blob: Buffer.from(this.#blobFor(host)).toString('base64') };
+    } catch (error) {
+      line.send({ ...hello, blob: '' });
+      line.send({ why: reason(error) });
+      throw error instanceof StateError ? error : new StateError('ERR_RENDEZVOUS', `simdnorm: ${reason(error)}`);
+    }
+    line.send({ ...hello, blob: this.#brought.blob });
+  }
+
+  async #blobs(line: Line, silence: NodeJS.Timeout): Promise<Uint8Array[]> {
+    for (;;) {
+      const { blobs, failed } = await line.next();
+      clearTimeout(silence);
+      if (failed) {
+        const { code, message } = failed as { code: string; message: string };
+        throw new StateError(String(code), String(message));
+      }
+      if (Array.isArray(blobs)) return blobs.map((blob) => new Uint8Array(Buffer.from(String(blob), 'base64')));
     }
   }
 }
 
-/** The cards; or why there was no conversation. */
-async function converse(
-  { address, port, rank, size, token, host }: Meeting,
-  deadline: number,
-  cardFor: (host: string) => Uint8Array,
-): Promise<Uint8Array[] | string> {
-  const line = new Line(connect({ port, host: address }), most.stranger);
-  const timer = setTimeout(() => line.drop(), left(deadline));
-  const nonce = randomBytes(32).toString('hex');
+/** Without a token only this machine is trusted. */
+async function checkToken(where: Where, deadline: number): Promise<void> {
+  if (where.token !== '') return;
+  for (;;) {
+    try {
+      const found = await lookup(where.address, { all: true });
+      if (found.every(({ address }) => isLoopback(address))) return;
+      break;
+    } catch (error) {
+      if (now() + retryMs > deadline) {
+        throw new StateError('ERR_RENDEZVOUS', `simdnorm: no address of ${where.address}: ${reason(error)}`);
+      }
+      await pause(retryMs);
+    }
+  }
+  throw new StateError(
+    'ERR_TOKEN',
+    `simdnorm: ${places(where)} can be reached from other machines: set SIMDNORM_TOKEN to the same secret on all machines`,
+  );
+}
+
+/**
+ * Brings `blobFor(host)`, where host is this machine's address as the others see it, and resolves with the blobs of all
+ * ranks. All ranks call it; rank 0 is at `address`. Afterwards the port is free again.
+ */
+export async function meet(
+  where: Where,
+  blobFor: (host: string) => Uint8Array,
+): Promise<{ host: string; blobs: Uint8Array[] }> {
+  const deadline = now() + where.timeoutMs;
+  await checkToken(where, deadline);
+  const visit = new Visit(where, blobFor, deadline);
+  if (where.rank !== 0) return visit.run();
+  const meeting = new Meeting(where);
+  await meeting.listen(deadline);
   try {
-    return await new Promise<Uint8Array[] | string>((resolve, reject) => {
-      const refuse = (code: string, message: string, ranks: number[] = []): void => {
-        const full = `${where}: rank ${rank} of ${size} at ${address}:${port}: ${message}`;
-        const isLate = code === 'ERR_PEER_TIMEOUT';
-        const error = isLate ? new GroupError(code, full, ranks, where, 0) : new StateError(code, full);
-        reject(error);
-      };
-      let theirs: string | null = null;
-      let isProven = false;
-      line.onMessage = (message) => {
-        if (theirs === null) {
-          const hello = message as Hello;
-          if (hello.protocol !== protocol) {
-            return refuse('ERR_RENDEZVOUS', `it speaks ${describe(hello.protocol)}, this rank ${describe(protocol)}`);
-          }
-          theirs = String(hello.nonce);
-          const proof = proofOf(token, 'rank', theirs, nonce, rank, size);
-          const claim: Claim = { protocol, nonce, rank, size, proof };
-          return line.send(claim);
-        }
-        const answer = message as Answer;
-        if ('code' in answer) return refuse(answer.code, answer.message, answer.ranks);
-        if ('proof' in answer) {
-          if (!isProof(answer.proof, proofOf(token, 'host', nonce, theirs))) {
-            return refuse('ERR_TOKEN', 'who listens there does not know the token');
-          }
-          isProven = true;
-          line.most = most.server;
-          let card: Card;
-          try {
-            card = { card: Buffer.from(cardFor(host ?? line.socket.localAddress!)).toString('base64') };
-          } catch (error) {
-            return reject(error as Error);
-          }
-          return line.send(card);
-        }
-        if (isProven) resolve(answer.cards.map((card) => Buffer.from(card, 'base64')));
-        else line.drop();
-      };
-      void line.ended.then(resolve);
-    });
+    return await visit.run();
   } finally {
-    clearTimeout(timer);
-    line.socket.end();
+    await meeting.close();
   }
 }

@@ -20,7 +20,7 @@ const line = 64;
 const start = 64;
 
 export interface ThreadGroupOptions {
-  /** How many groups it has room for, with those that `newGroup` makes; default 16. */
+  /** How many groups it has room for, with those that `newGroup` makes, closed ones too; default 16. */
   groups?: number | undefined;
   /** Bytes that a rank hands over at once; more take several rounds. Default 262144. */
   slotBytes?: number | undefined;
@@ -80,7 +80,7 @@ function checkRank(where: string, rank: unknown, size: number): number {
 
 /** What one rank of one group has in the memory. */
 class Place {
-  /** Twice the rounds it has come to, and one more when it has gone. */
+  /** Twice the rounds it has come to, and one more when it has gone; then whether a thread has taken it. */
   readonly #state: Int32Array;
   readonly headers: Uint8Array[];
   readonly slots: Uint8Array[];
@@ -88,13 +88,17 @@ class Place {
   constructor(memory: SharedArrayBuffer, group: number, rank: number) {
     const { size, groups, slot } = layoutOf(memory, 'ProcessGroup');
     const index = group * size + rank;
-    this.#state = new Int32Array(memory, start + (group * (size + 1) + 1 + rank) * line, 1);
+    this.#state = new Int32Array(memory, start + (group * (size + 1) + 1 + rank) * line, 2);
     const each = headerBytes + slot;
     const at = (parity: number): number => start + groups * (size + 1) * line + (2 * index + parity) * each;
     this.headers = [0, 1].map((parity) => new Uint8Array(memory, at(parity), headerBytes));
     this.slots = [0, 1].map((parity) => new Uint8Array(memory, at(parity) + headerBytes, slot));
   }
 
+  /** Whether nobody has had it before. */
+  claim(): boolean {
+    return Atomics.compareExchange(this.#state, 1, 0, 1) === 0 && !this.isClosed;
+  }
   get isClosed(): boolean {
     return (Atomics.load(this.#state, 0) & 1) === 1;
   }
@@ -183,7 +187,7 @@ export class ThreadEngine implements Engine {
     checkRank(where, rank, this.size);
     this.#verdict = new Verdict(memory, group);
     this.#places = Array.from({ length: this.size }, (_, r) => new Place(memory, group, members?.[r] ?? r));
-    if (!this.#places[rank]!.hasCome(1) && !this.#places[rank]!.isClosed) return;
+    if (this.#places[rank]!.claim()) return;
     throw new StateError('ERR_RENDEZVOUS', `${where}: rank ${rank} of this memory is or was in use; make a new one`);
   }
 
@@ -328,8 +332,10 @@ export class ThreadEngine implements Engine {
     this.#nextGroup.id = id + 1;
     const { groups } = layoutOf(this.memory, 'ProcessGroup.newGroup');
     if (id >= groups) {
-      const detail = `the memory has room for ${groups} groups: createThreadGroup(size, { groups })`;
-      return { ended: { ...ok(), outcome: Outcome.failed, detail }, engine: null };
+      throw new RangeError(
+        `ProcessGroup.newGroup: the memory has room for ${groups} groups, and closed ones keep theirs: ` +
+          'createThreadGroup(size, { groups })',
+      );
     }
     const rank = ranks.indexOf(this.rank);
     if (rank < 0) return { ended, engine: null };

@@ -67,11 +67,9 @@ export function backwardOverRanks(
   where: string,
   saved: Saved,
   gradOutput: Tensor,
-  dweight: Tensor | null,
-  dbias: Tensor | null,
   out: unknown,
   gradAdd: unknown,
-): Exchange<Tensor> {
+): Exchange<Tensor, [dweight: Tensor | null, dbias: Tensor | null]> {
   const { plan, x } = saved;
   const { dy, dx } = placeBack(where, gradOutput, x, plan.channelsLast, out);
   if (gradAdd !== undefined) target(gradAdd, x, plan.channelsLast, where, 'gradAdd');
@@ -85,7 +83,7 @@ export function backwardOverRanks(
   backward(where, saved, dy, null, null, null, wanted ? coming : undefined, own);
   return {
     own,
-    proceed: (all) => {
+    proceed: (all, dweight, dbias) => {
       const ungated = { ...saved, plan: { ...plan, flags: plan.flags & ~Flag.relu }, add: null };
       const totals = new Float64Array(2 * own.length);
       totals.set(treeSum(all, own.length));

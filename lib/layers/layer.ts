@@ -243,39 +243,25 @@ export abstract class Layer<Saved> extends Module {
     });
   }
 
-  /** As `runBack`, of a gradient that nobody else can change; null where there is no asynchronous form. */
-  protected runBackAsync(
-    _saved: Saved,
-    _dy: Tensor,
-    _options: AsyncBackwardOptions,
-    _where: string,
-  ): Promise<Tensor> | null {
-    return null;
+  /** As `runBack`, of a gradient that nobody else can change. */
+  protected runBackAsync(_saved: Saved, _dy: Tensor, _options: AsyncBackwardOptions, _where: string): Promise<Tensor> {
+    throw new Error('a layer that goes back asynchronously has a runBackAsync');
   }
 
-  /**
-   * `backward` that waits for others beside the event loop: of a `SyncBatchNorm`, for the other ranks. The gradient is taken
-   * at the call; calls on one layer, forward and back, follow each other in the order they were made.
-   *
-   * @throws (rejects with) what `backward` throws, with nothing changed; StateError (`code` 'ERR_NO_ASYNC') where nothing
-   *   waits for others
-   */
-  async backwardAsync(gradOutput: TensorLike, options: AsyncBackwardOptions = {}): Promise<Tensor> {
+  /** `backwardAsync` of the layers that have one. */
+  protected async goBackAsync(gradOutput: TensorLike, options: AsyncBackwardOptions): Promise<Tensor> {
     const where = `${this.where}.backwardAsync`;
-    const calls = this.#callsOf();
-    checkOptions(where, options, calls.names[1]);
+    checkOptions(where, options, callNames.backward);
     const given = { ...options };
-    const context = given.context === undefined ? calls.context : this.#checkContext(given.context, where);
+    const context = given.context === undefined ? this.#callsOf().context : this.#checkContext(given.context, where);
     const dy = withdrawn(inputOf(gradOutput, where, 'grad_output', this.dtype));
     return this.#inTurn(async () => {
       const saved = this.#savedOf(context, where);
       context.saved = null;
       try {
-        const dx = this.runBackAsync(saved, dy, given, where);
-        if (!dx) throw new StateError('ERR_NO_ASYNC', `${where}: this layer has no asynchronous form; use backward`);
-        await dx;
+        const dx = await this.runBackAsync(saved, dy, given, where);
         this.release(saved);
-        return await dx;
+        return dx;
       } catch (error) {
         context.saved ??= saved;
         throw error;

@@ -6,11 +6,10 @@ import type { PackedSaved } from '../internal/mask';
 import type { Reading } from '../internal/plan';
 import { backwardOverRanks, forwardOverRanks } from '../internal/ranks';
 import { Module, type ModuleLike } from '../module';
-import type { Tensor } from '../tensor';
+import type { Tensor, TensorLike } from '../tensor';
 import { BatchNorm, type BatchNormOptions } from './batch-norm';
 import type { AsyncBackwardOptions } from './layer';
 import { isLazy } from './lazy';
-import type { NormBackwardOptions } from './norm';
 
 export interface SyncBatchNormOptions extends BatchNormOptions {
   /** The ranks that normalize together; default null: the group of `initProcessGroup`, if there is one when it is used. */
@@ -38,8 +37,9 @@ export interface SyncBatchNormOptions extends BatchNormOptions {
  * at most (60 s by default). `forwardAsync` and `backwardAsync` wait beside it.
  *
  * *Throws* as `BatchNorm1d`, before anything is exchanged; RangeError for no channels, and for one value per channel on all
- * ranks together; GroupError (see `ProcessGroup`) naming the ranks that did not come, have ended, or came to another layer,
- * number of channels, dtype, eps, momentum or mode. The layer is then as it was.
+ * ranks together, whatever `singleValue` says; GroupError (see `ProcessGroup`) naming the ranks that did not come, have ended,
+ * or came to another layer, number of channels, dtype, eps or momentum. (A rank in evaluation exchanges nothing, so the others
+ * miss it.) The layer is then as it was.
  *
  * *Matches* torch.nn.SyncBatchNorm, which refuses CPUs. Differences: counts, means and M2 are exchanged, each as two doubles,
  * and not the root of the variance; one value in all is refused, where torch makes NaN of the running variance. float64 data
@@ -134,27 +134,40 @@ export class SyncBatchNorm extends BatchNorm {
     const [where, saved, dy, dweight, dbias, out, gradAdd] = all;
     const group = groups.get(saved.statistics);
     if (!group) return super.computeBack(...all);
-    const { own, proceed } = backwardOverRanks(where, saved, dy, dweight, dbias, out, gradAdd);
-    return proceed(group.gather(own, where, this.#agreement(saved.plan)));
+    const { own, proceed } = backwardOverRanks(where, saved, dy, out, gradAdd);
+    return proceed(group.gather(own, where, this.#agreement(saved.plan)), dweight ?? null, dbias ?? null);
   }
 
+  /**
+   * `backward` that waits for the other ranks beside the event loop. The gradient is taken at the call; the input of the
+   * forward must not be overwritten before the promise settles. Calls on one layer, forward and back, follow each other in the
+   * order they were made.
+   *
+   * @throws (rejects with) what `backward` throws, with nothing changed; StateError (`code` 'ERR_NO_ASYNC') after a forward
+   *   with a mask
+   */
+  backwardAsync(gradOutput: TensorLike, options: AsyncBackwardOptions = {}): Promise<Tensor> {
+    return this.goBackAsync(gradOutput, options);
+  }
   protected override async runBackAsync(
     saved: Saved | PackedSaved,
     dy: Tensor,
-    options: AsyncBackwardOptions & Pick<NormBackwardOptions, 'gradAdd'>,
+    { out }: AsyncBackwardOptions,
     where: string,
   ): Promise<Tensor> {
     if ('packing' in saved) {
       throw new StateError('ERR_NO_ASYNC', `${where}: a forward with a mask has no asynchronous form; use backward`);
     }
-    const group = groups.get(saved.statistics);
-    if (!group) return this.runBack(saved, dy, options, where);
-    const { out, gradAdd } = options;
     const { x, plan } = saved;
-    const { weight, bias, take } = this.gradients(where);
     const direct = directly(out, x, plan.channelsLast, where);
-    const { own, proceed } = backwardOverRanks(where, saved, dy, weight, bias, direct, gradAdd);
-    const dx = proceed(await group.gatherAsync(own, nameOf(where), this.#agreement(plan)));
+    const group = groups.get(saved.statistics);
+    if (!group) return this.runBack(saved, dy, { out }, where);
+    // What they are is looked at now, and which they are when the others have come: they may be reset meanwhile.
+    this.gradients(where);
+    const { own, proceed } = backwardOverRanks(where, saved, dy, direct, undefined);
+    const all = await group.gatherAsync(own, nameOf(where), this.#agreement(plan));
+    const { weight, bias, take } = this.gradients(where);
+    const dx = proceed(all, weight, bias);
     take();
     return deliver(dx, out, plan.channelsLast, where);
   }

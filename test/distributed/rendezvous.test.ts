@@ -1,224 +1,400 @@
-// How ranks come to be a group over Gloo, and how they do not: those that are missing, have another secret or another idea of
-// the group; and strangers at the port.
+import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import { setTimeout as pause } from 'node:timers/promises';
+import { meet, type Where } from '../../lib/distributed/rendezvous';
+import { isProof, Line, proofOf, type Message } from '../../lib/distributed/rendezvous-line';
+import { version } from '../../lib/internal/version';
 
-import { connect } from 'node:net';
-import { freePort, onEveryEngine, runRanks, valuesOf, type EngineHere, type Job } from '../support/ranks';
+const address = '127.0.0.1';
 
-interface Told {
-  sum?: number;
-  name?: string;
-  code?: string;
-  message?: string;
-  ranks?: number[];
-  milliseconds: number;
+/** A port that nobody uses. */
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, address, resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
 }
 
-const timeout = 1500;
-
-async function join(engine: EngineHere, job: Partial<Job> & { size: number }): Promise<(Told | null)[]> {
-  const results = await runRanks(engine, {
-    cases: [{ scenario: ['failures', 'joining'], args: {} }],
-    joins: false,
-    timeout,
-    ...job,
-  });
-  return results.map((own) => own && (valuesOf([own], 0)[0] as Told));
-}
-
-/** Bytes for a port, again and again, until the ranks have met. */
-async function pester(port: number, bytes: Buffer, milliseconds: number, end: boolean): Promise<number> {
-  const until = performance.now() + milliseconds;
-  let reached = 0;
-  while (performance.now() < until) {
-    const socket = connect(port, '127.0.0.1');
-    socket.on('error', () => {});
-    socket.on('connect', () => {
-      reached++;
-      if (bytes.length > 0) socket.write(bytes);
-      if (end) socket.end();
-    });
-    setTimeout(() => socket.destroy(), 3000);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+const blobOf = (rank: number) => Uint8Array.of(rank, 255 - rank, 7);
+const come = (where: Partial<Where> & { port: number; rank: number }) =>
+  meet({ address, size: 2, token: 'secret', timeoutMs: 5000, ...where }, () => blobOf(where.rank));
+const all = (where: Partial<Where> & { port: number }, size: number) =>
+  Array.from({ length: size }, (_, rank) => come({ ...where, rank, size }));
+/** How a promise ended, and after how many milliseconds. */
+async function ending<T>(promise: Promise<T>): Promise<{ code?: string; message?: string; value?: T; ms: number }> {
+  const begin = performance.now();
+  try {
+    const value = await promise;
+    return { value, ms: performance.now() - begin };
+  } catch (error) {
+    const { code, message } = error as Error & { code: string };
+    return { code, message, ms: performance.now() - begin };
   }
-  return reached;
 }
-
-const frame = (text: string): Buffer => {
-  const length = Buffer.alloc(4);
-  length.writeUInt32BE(text.length);
-  return Buffer.concat([length, Buffer.from(text)]);
-};
-const proof = '0'.repeat(64);
-const strangers: [string, Buffer, boolean][] = [
-  ['nothing', Buffer.alloc(0), false],
-  ['nothing, and leave', Buffer.alloc(0), true],
-  ['HTTP', Buffer.from('GET / HTTP/1.1\r\nHost: a\r\n\r\n'), false],
-  ['zeros', Buffer.alloc(10_000), false],
-  ['a frame of 4 GB', Buffer.alloc(100_000, 0xff), false],
-  ['half a frame', frame('{"protocol": "simdnorm').subarray(0, 12), false],
-  ['JSON that is none', frame('{"protocol": '), true],
-  ['JSON of other kinds', Buffer.concat(['1', 'null', '"a"', '[]', '{}'].map(frame)), false],
-  ['a rank without a proof', frame(JSON.stringify({ protocol: 'simdnorm rendezvous 1', nonce: 'a', rank: 1, size: 3, proof })), false],
-  ['another protocol', frame(JSON.stringify({ protocol: 'simdnorm rendezvous 9', nonce: 'a', rank: 1, size: 3, proof })), false],
-]; // prettier-ignore
-
-onEveryEngine(
-  'a group that comes together',
-  (engine) => {
-    it('of one, and of many', async () => {
-      for (const size of [1, 6]) {
-        for (const told of await join(engine, { size, timeout: 10_000 })) expect(told).toEqual({ sum: size });
-      }
+const open = (port: number): Promise<Socket> =>
+  new Promise((resolve, reject) => {
+    const socket = connect({ port, host: address }, () => resolve(socket));
+    socket.once('error', reject);
+  });
+/** A connection to a rendezvous that may not be there yet. */
+async function reach(port: number): Promise<Socket> {
+  for (;;) {
+    try {
+      const socket = await open(port);
+      socket.on('error', () => undefined);
+      return socket;
+    } catch {
+      await pause(10);
+    }
+  }
+}
+/** When the other side has closed it, which one that does not read never learns. */
+const closing = (socket: Socket) =>
+  new Promise<void>((resolve) => {
+    if (socket.destroyed) return resolve();
+    socket.resume().once('close', () => resolve());
+  });
+const listen = (port: number, greet: (socket: Socket) => void): Promise<Server> =>
+  new Promise((resolve) => {
+    const server = createServer((socket) => {
+      socket.on('error', () => undefined);
+      greet(socket);
     });
+    server.listen(port, address, () => resolve(server));
+  });
+/** A rank that has proved itself, and says of itself what it likes. */
+async function prove(port: number, token = 'secret'): Promise<Line> {
+  const line = new Line(await reach(port), 1 << 20);
+  const { challenge } = (await line.next()) as { challenge: string };
+  const nonce = 'ab'.repeat(32);
+  line.send({ nonce, proof: proofOf(token, 'client', challenge, nonce) });
+  const { proof } = await line.next();
+  expect(isProof(proof, proofOf(token, 'server', challenge, nonce))).toBe(true);
+  return line;
+}
+const hello = (more: Message): Message => ({ rank: 1, size: 2, version: version(), wire: 1, blob: 'AQ==', ...more });
 
-    it('whoever comes first', async () => {
-      for (const last of [0, 2]) {
-        const byRank = [0, 1, 2].map((rank) => ({ after: rank === last ? 700 : 0 }));
-        const cases = [{ scenario: ['failures', 'joining'] as [string, string], byRank }];
-        for (const told of await join(engine, { size: 3, cases, timeout: 10_000 })) expect(told).toEqual({ sum: 3 });
-      }
-    });
+describe('a meeting', () => {
+  test.each([1, 2, 3, 8])('of %i ranks gives all blobs to all', async (size) => {
+    const results = await Promise.all(all({ port: await freePort() }, size));
+    for (const { host, blobs } of results) {
+      expect(host).toBe(address);
+      expect(blobs).toEqual(Array.from({ length: size }, (_, rank) => blobOf(rank)));
+    }
+  });
 
-    it('again and again at the same port', async () => {
-      const cases = Array.from({ length: 8 }, () => ({
-        scenario: ['failures', 'joining'] as [string, string],
-        args: {},
-      }));
-      const results = await runRanks(engine, { size: 3, cases, joins: false, timeout: 10_000 });
-      cases.forEach((_, i) => expect(valuesOf(results, i)).toEqual([{ sum: 3 }, { sum: 3 }, { sum: 3 }]));
-    });
+  test('does not depend on who comes first', async () => {
+    const port = await freePort();
+    const early = [come({ port, rank: 2, size: 3 }), come({ port, rank: 1, size: 3 })];
+    await pause(200);
+    const results = await Promise.all([...early, come({ port, rank: 0, size: 3 })]);
+    for (const { blobs } of results) expect(blobs.map(([rank]) => rank)).toEqual([0, 1, 2]);
+  });
 
-    it('with a secret, and by the name of the machine', async () => {
-      const env = { SIMDNORM_TOKEN: 'ours', MASTER_ADDR: 'localhost' };
-      for (const told of await join(engine, { size: 3, env, timeout: 10_000 })) expect(told).toEqual({ sum: 3 });
-    });
+  test('takes a host that is given, and asks for the blob once', async () => {
+    const port = await freePort();
+    const hosts: string[] = [];
+    const where = { address, port, size: 2, token: '', timeoutMs: 5000, host: '10.1.2.3' };
+    const bring = (host: string) => Uint8Array.of(hosts.push(host));
+    await Promise.all([meet({ ...where, rank: 0 }, bring), meet({ ...where, rank: 1 }, bring)]);
+    expect(hosts).toEqual(['10.1.2.3', '10.1.2.3']);
+  });
 
-    it.each(strangers)('while strangers send %s', async (_, bytes, end) => {
-      const port = await freePort();
-      const byRank = [0, 1, 2].map((rank) => ({ after: rank === 2 ? 800 : 0 }));
-      let reached = 0;
-      const told = await join(engine, {
-        size: 3,
-        port,
-        timeout: 10_000,
-        cases: [{ scenario: ['failures', 'joining'], byRank }],
-        started: async () => {
-          reached = await pester(port, bytes, 1200, end);
-        },
-      });
-      expect(told).toEqual([{ sum: 3 }, { sum: 3 }, { sum: 3 }]);
-      expect(reached).toBeGreaterThan(5);
-    });
-  },
-  ({ engine }) => engine === 'gloo',
-);
+  test('leaves its port to the next, at once and many times', async () => {
+    const port = await freePort();
+    for (let i = 0; i < 10; i++) await Promise.all(all({ port }, 3));
+    const server = await listen(port, () => undefined);
+    server.close();
+  });
 
-onEveryEngine(
-  'a group that does not come together',
-  (engine) => {
-    const expectAll = (all: (Told | null)[], ranks: number[], expected: object, words: RegExp): void => {
-      for (const rank of ranks) {
-        expect(all[rank]).toMatchObject({ name: 'StateError', ...expected });
-        expect(all[rank]!.message).toMatch(words);
-        expect(all[rank]!.milliseconds).toBeLessThan(timeout + 1000);
-      }
+  test('waits for a port that is in use', async () => {
+    const port = await freePort();
+    const server = await listen(port, (socket) => socket.destroy());
+    const meeting = Promise.all(all({ port }, 2));
+    await pause(300);
+    server.close();
+    await meeting;
+  });
+
+  test('of several groups at several ports', async () => {
+    const ports = await Promise.all([freePort(), freePort(), freePort()]);
+    await Promise.all(ports.flatMap((port) => all({ port }, 2)));
+  });
+});
+
+describe('who does not come', () => {
+  test('is named on all ranks, and a survivor can be the next rank 0', async () => {
+    const port = await freePort();
+    const ended = await Promise.all([0, 1, 3].map((rank) => ending(come({ port, rank, size: 5, timeoutMs: 700 }))));
+    for (const { code, message, ms } of ended) {
+      expect(code).toBe('ERR_PEER_TIMEOUT');
+      expect(message).toMatch(new RegExp(`${address}:${port}.* ranks 2, 4 of 5 did not come within 0.7 s`));
+      expect(ms).toBeLessThan(2000);
+    }
+    await Promise.all(all({ port }, 3));
+  });
+
+  test('rank 0: the address and the seconds are named', async () => {
+    const port = await freePort();
+    const { code, message, ms } = await ending(come({ port, rank: 1, timeoutMs: 400 }));
+    expect(code).toBe('ERR_RENDEZVOUS');
+    expect(message).toMatch(new RegExp(`${address}:${port} within 0.4 s: .*ECONNREFUSED`));
+    expect(ms).toBeLessThan(1500);
+  });
+
+  test('a rank that goes before all are there may come again', async () => {
+    const port = await freePort();
+    const zero = come({ port, rank: 0, size: 3 });
+    const line = await prove(port);
+    line.send(hello({ size: 3 }));
+    expect(await line.next()).toHaveProperty('welcome');
+    line.drop(new Error('gone'));
+    await pause(50);
+    await Promise.all([zero, come({ port, rank: 1, size: 3 }), come({ port, rank: 2, size: 3 })]);
+  });
+
+  test('a rank that cannot bring a blob ends it for all', async () => {
+    const port = await freePort();
+    const where = { address, port, size: 2, token: '', timeoutMs: 5000 };
+    const broken = () => {
+      throw new Error('no socket here');
     };
+    const ended = await Promise.all([
+      ending(meet({ ...where, rank: 0 }, () => blobOf(0))),
+      ending(meet({ ...where, rank: 1 }, broken)),
+    ]);
+    for (const { code, message, ms } of ended) {
+      expect(code).toBe('ERR_RENDEZVOUS');
+      expect(message).toMatch(/no socket here/);
+      expect(ms).toBeLessThan(2000);
+    }
+  });
+});
 
-    it('for want of a rank, which all others name', async () => {
-      const all = await join(engine, { size: 4, absent: [2] });
-      expectAll(
-        all,
-        [0, 1, 3],
-        { code: 'ERR_PEER_TIMEOUT', ranks: [2] },
-        /^initProcessGroup: rank \d of 4 at .*: rank 2 did not come within 1\.5 s/,
-      );
-    });
+describe('who does not fit', () => {
+  async function refusal(wrong: Message): Promise<{ zero: string; other: Message }> {
+    const port = await freePort();
+    const zero = ending(come({ port, rank: 0 }));
+    const line = await prove(port);
+    line.send(hello(wrong));
+    const other = await line.next();
+    const { code, message, ms } = await zero;
+    expect(code).toBe('ERR_RENDEZVOUS');
+    expect(ms).toBeLessThan(2000);
+    return { zero: message!, other: other['failed'] as Message };
+  }
 
-    it('for want of rank 0', async () => {
-      const all = await join(engine, { size: 3, absent: [0] });
-      expectAll(
-        all,
-        [1, 2],
-        { code: 'ERR_RENDEZVOUS' },
-        /^initProcessGroup: rank \d met nobody at 127\.0\.0\.1:\d+ within 1\.5 s \(.*ECONNREFUSED/,
-      );
-    });
+  test.each([
+    [{ size: 3 }, /rank 1 is of a group of 3, but rank 0 of one of 2/],
+    [{ rank: 7 }, /there is no rank 7 of 2/],
+    [{ rank: -1 }, /there is no rank -1 of 2/],
+    [{ rank: 'x' }, /there is no rank NaN of 2/],
+    [{ version: '9.9.9' }, /rank 1 has simdnorm 9\.9\.9 \(wire 1\), but rank 0 has \d+\.\d+\.\d+ \(wire 1\)/],
+    [{ wire: 2 }, /\(wire 2\), but rank 0 has .*\(wire 1\)/],
+    [{ rank: 0 }, /two processes say that they are rank 0 of 2/],
+  ])('%j is refused, with both values on both sides', async (wrong, words) => {
+    const { zero, other } = await refusal(wrong);
+    expect(zero).toMatch(words);
+    expect(other).toEqual({ code: 'ERR_RENDEZVOUS', message: zero });
+  });
 
-    it('for another secret', async () => {
-      const envOf = (rank: number): Record<string, string> => ({ SIMDNORM_TOKEN: rank === 1 ? 'theirs' : 'ours' });
-      const all = await join(engine, { size: 3, envOf });
-      expectAll(
-        all,
-        [1],
-        { code: 'ERR_TOKEN' },
-        /its token is not that of rank 0: set SIMDNORM_TOKEN to the same secret/,
-      );
-      expectAll(
-        all,
-        [0, 2],
-        { code: 'ERR_PEER_TIMEOUT', ranks: [1] },
-        /rank 1 did not come .*1 connections with another token were refused/,
-      );
-    });
+  test('the same rank twice', async () => {
+    const port = await freePort();
+    const ended = await Promise.all([0, 1, 1].map((rank) => ending(come({ port, rank, size: 3 }))));
+    for (const { code, message, ms } of ended) {
+      expect(code).toBe('ERR_RENDEZVOUS');
+      expect(message).toMatch(/two processes say that they are rank 1 of 3/);
+      expect(ms).toBeLessThan(2000);
+    }
+  });
 
-    it('for another number of ranks', async () => {
-      const envOf = (rank: number): Record<string, string> => (rank === 1 ? { WORLD_SIZE: '4' } : {});
-      const all = await join(engine, { size: 3, envOf });
-      // Who comes when rank 0 has given up finds nobody there.
-      const words = /rank 1 is of 4 ranks, rank 0 of 3|rank 2 met nobody/;
-      expectAll(all, [0, 1, 2], { code: 'ERR_RENDEZVOUS' }, words);
-      expect(all[1]!.message).toMatch(/rank 1 is of 4 ranks, rank 0 of 3/);
-    });
+  test('another size', async () => {
+    const port = await freePort();
+    const ended = await Promise.all([
+      ending(come({ port, rank: 0, size: 2 })),
+      ending(come({ port, rank: 1, size: 4 })),
+    ]);
+    for (const { message } of ended) expect(message).toMatch(/rank 1 is of a group of 4, but rank 0 of one of 2/);
+  });
+});
 
-    it('for two ranks of the same number', async () => {
-      const byRank = [0, 1, 2].map((rank) => ({
-        after: rank === 2 ? 300 : 0,
-        options: { rank: rank === 2 ? 1 : rank },
-      }));
-      const all = await join(engine, { size: 3, cases: [{ scenario: ['failures', 'joining'], byRank }] });
-      expectAll(all, [2], { code: 'ERR_RENDEZVOUS' }, /there are two of rank 1/);
-      expectAll(all, [0, 1], { code: 'ERR_PEER_TIMEOUT', ranks: [2] }, /rank 2 did not come/);
-    });
+describe('the token', () => {
+  test('another one is refused; the others go on, and are told of it when nobody else comes', async () => {
+    const port = await freePort();
+    const zero = ending(come({ port, rank: 0, timeoutMs: 1000 }));
+    const { code, message, ms } = await ending(come({ port, rank: 1, token: 'other' }));
+    expect(code).toBe('ERR_TOKEN');
+    expect(message).toMatch(/SIMDNORM_TOKEN must be the same/);
+    expect(ms).toBeLessThan(900);
+    expect((await zero).message).toMatch(
+      /rank 1 of 2 did not come .*a process at 127\.0\.0\.1 came with another token/,
+    );
+  });
 
-    it('without a secret, at an address that others reach', async () => {
-      const all = await join(engine, { size: 2, env: { MASTER_ADDR: '10.255.255.1' } });
-      expectAll(all, [0, 1], { code: 'ERR_TOKEN' }, /10\.255\.255\.1 can be reached by others; set SIMDNORM_TOKEN/);
-      for (const told of all) expect(told!.milliseconds).toBeLessThan(500);
-    });
+  test('is not needed on one machine, but then on no rank of it', async () => {
+    const port = await freePort();
+    await Promise.all(all({ port, token: '' }, 2));
+    const zero = ending(come({ port, rank: 0, token: '', timeoutMs: 500 }));
+    expect((await ending(come({ port, rank: 1 }))).code).toBe('ERR_TOKEN');
+    expect((await zero).code).toBe('ERR_PEER_TIMEOUT');
+  });
 
-    it('and then does', async () => {
-      const first = [{}, {}, { after: timeout + 200, options: { timeout: 50 } }];
-      const again = { after: 800, options: { timeout: 10_000 } };
-      const scenario: [string, string] = ['failures', 'joining'];
-      const cases = [{ scenario, byRank: first }, { scenario, args: again }]; // prettier-ignore
-      const results = await runRanks(engine, { size: 3, cases, joins: false, timeout });
-      for (const told of valuesOf(results, 0) as Told[]) expect(told.name).toBe('StateError');
-      expect(valuesOf(results, 1)).toEqual([{ sum: 3 }, { sum: 3 }, { sum: 3 }]);
-    });
-  },
-  ({ engine }) => engine === 'gloo',
-);
+  const reachable = Object.values(networkInterfaces())
+    .flat()
+    .find((found) => found && !found.internal && found.family === 'IPv4')?.address;
+  test.each(['192.0.2.1', ...(reachable ? [reachable] : [])])('is needed at %s', async (other) => {
+    const port = await freePort();
+    for (const rank of [0, 1]) {
+      const { code, message } = await ending(come({ port, rank, address: other, token: '', timeoutMs: 1000 }));
+      expect(code).toBe('ERR_TOKEN');
+      expect(message).toMatch(/set SIMDNORM_TOKEN to the same secret on all machines/);
+    }
+  });
 
-onEveryEngine(
-  'a rank of MPI that does not join',
-  (engine) => {
-    it('is an error of the others in time', async () => {
-      const byRank = [0, 1, 2].map((rank) => ({ after: rank === 1 ? timeout + 1500 : 0 }));
-      const results = await runRanks(engine, {
-        size: 3,
-        cases: [{ scenario: ['failures', 'joining'], byRank }],
-        joins: false,
-        timeout,
-        lost: [1],
-        recovers: true,
-      });
-      for (const rank of [0, 2]) {
-        const [told] = valuesOf([results[rank]!], 0) as [Told];
-        expect(told.name).toBe('StateError');
-        expect(told.message).toMatch(/not all ranks have come to MPI_Init|no answer from rank 1/);
-        expect(told.milliseconds).toBeLessThan(timeout + 1000);
+  test('does not cross the wire, in either direction', async () => {
+    const port = await freePort();
+    const between = await freePort();
+    let heard = Buffer.alloc(0);
+    const server = await listen(between, (socket) => {
+      const onward = connect({ port, host: address });
+      onward.on('error', () => socket.destroy());
+      for (const [from, to] of [
+        [socket, onward],
+        [onward, socket],
+      ] as const) {
+        from.on('data', (chunk: Buffer) => (heard = Buffer.concat([heard, chunk])));
+        from.pipe(to);
       }
     });
-  },
-  ({ engine }) => engine === 'mpi',
-);
+    const token = 'a secret of some length';
+    await Promise.all([come({ port, rank: 0, token }), come({ port: between, rank: 1, token })]);
+    server.close();
+    expect(heard.length).toBeGreaterThan(300);
+    expect(heard.includes(token)).toBe(false);
+  });
+
+  test('a false server gets a proof that is good for nothing else, and is not believed', async () => {
+    const port = await freePort();
+    let proof: unknown;
+    const challenge = 'cd'.repeat(32);
+    const server = await listen(port, (socket) => {
+      const line = new Line(socket, 1 << 16);
+      line.send({ challenge });
+      void line.next().then(
+        (message) => {
+          proof = message['proof'];
+          // What it was given, given back.
+          line.send({ proof });
+        },
+        () => undefined,
+      );
+    });
+    const { code } = await ending(come({ port, rank: 1, timeoutMs: 1000 }));
+    expect(code).toBe('ERR_TOKEN');
+    expect(typeof proof).toBe('string');
+    server.close();
+    // Nor does a server that is none accept it.
+    const zero = ending(come({ port, rank: 0, timeoutMs: 500 }));
+    const line = new Line(await reach(port), 1 << 16);
+    await line.next();
+    line.send({ nonce: 'ab'.repeat(32), proof });
+    expect(await line.next()).toEqual({ refused: 'token' });
+    await zero;
+  });
+});
+
+describe('strangers', () => {
+  const frame = (length: number, body: Buffer): Buffer => {
+    const head = Buffer.from('SNRV0000');
+    head.writeUInt32BE(length, 4);
+    return Buffer.concat([head, body]);
+  };
+  const bytes = (n: number, value: number) => Buffer.alloc(n, value);
+  const said: [string, Buffer][] = [
+    ['nothing', bytes(0, 0)],
+    ['half a frame', Buffer.from('SNRV\0')],
+    ['a request of HTTP', Buffer.from('GET / HTTP/1.1\r\nHost: a\r\n\r\n')],
+    ['megabytes', bytes(4 << 20, 7)],
+    ['a frame of 4 GB', frame(0xffffffff, bytes(1000, 1))],
+    ['a frame a little too long', frame(513, bytes(513, 32))],
+    ['no JSON', frame(4, Buffer.from('{{{{'))],
+    ['null', frame(4, Buffer.from('null'))],
+    ['an array', frame(2, Buffer.from('[]'))],
+    ['bytes that are no text', frame(8, bytes(8, 255))],
+    ['an empty frame', frame(0, bytes(0, 0))],
+    ['an object without a proof', frame(2, Buffer.from('{}'))],
+    ['a proof of another kind', frame(24, Buffer.from('{"nonce":[],"proof":{} }'))],
+    ['a thousand empty objects', Buffer.concat(Array.from({ length: 1000 }, () => frame(2, Buffer.from('{}'))))],
+  ];
+
+  test.each(said)('that say %s harm nobody', async (_, words) => {
+    const port = await freePort();
+    const zero = come({ port, rank: 0, size: 3 });
+    const strangers = await Promise.all(Array.from({ length: 5 }, () => reach(port)));
+    for (const socket of strangers) socket.write(words);
+    const ranks = [zero, come({ port, rank: 1, size: 3 }), come({ port, rank: 2, size: 3 })];
+    for (const { blobs } of await Promise.all(ranks)) expect(blobs).toHaveLength(3);
+    await Promise.all(strangers.map(closing));
+  });
+
+  test('that come and go by the hundred, or stay', async () => {
+    const port = await freePort();
+    const zero = come({ port, rank: 0, timeoutMs: 15000 });
+    const sockets: Socket[] = [];
+    for (let i = 0; i < 300; i++) {
+      const socket = await reach(port);
+      if (i % 3 === 0) socket.resetAndDestroy();
+      else sockets.push(socket);
+    }
+    // The oldest are dropped.
+    await Promise.all(sockets.slice(0, 100).map(closing));
+    const { blobs } = await come({ port, rank: 1 });
+    expect(blobs).toHaveLength(2);
+    await zero;
+    await Promise.all(sockets.map(closing));
+  });
+
+  test('that are slow are dropped after seconds', async () => {
+    const port = await freePort();
+    const zero = ending(come({ port, rank: 0, timeoutMs: 7000 }));
+    const socket = await reach(port);
+    const begin = performance.now();
+    const words = frame(400, bytes(400, 32));
+    let i = 0;
+    const drip = setInterval(() => socket.write(words.subarray(i, ++i)), 100);
+    await closing(socket);
+    clearInterval(drip);
+    expect(performance.now() - begin).toBeLessThan(6500);
+    await zero;
+  });
+
+  test('with a proof, but with too much to say', async () => {
+    const port = await freePort();
+    const zero = come({ port, rank: 0 });
+    const line = await prove(port);
+    line.send(hello({ blob: 'A'.repeat(20000) }));
+    await closing(line.socket);
+    await Promise.all([zero, come({ port, rank: 1 })]);
+  });
+
+  test.each([
+    ['says nothing', (_: Socket) => undefined],
+    ['closes at once', (socket: Socket) => void socket.destroy()],
+    ['sends garbage', (socket: Socket) => void socket.write(bytes(100000, 9))],
+    ['speaks HTTP', (socket: Socket) => void socket.end('HTTP/1.1 400 Bad Request\r\n\r\n')],
+  ])('at the port of rank 0: one that %s', async (_, greet) => {
+    const port = await freePort();
+    const sockets: Socket[] = [];
+    const server = await listen(port, (socket) => {
+      sockets.push(socket);
+      greet(socket);
+    });
+    const { code, message, ms } = await ending(come({ port, rank: 1, timeoutMs: 600 }));
+    expect(code).toBe('ERR_RENDEZVOUS');
+    expect(message).toMatch(new RegExp(`nobody answers as rank 0 .*${address}:${port} within 0.6 s`));
+    expect(ms).toBeLessThan(2000);
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+});
