@@ -106,6 +106,10 @@ async function open(engine: (typeof engines)[number], timeout: number, options: 
   if (typeof address !== 'string')
     throw new TypeError(`${where}: address must be a string, but got ${describe(address)}`);
   if (typeof token !== 'string') throw new TypeError(`${where}: token must be a string, but got ${describe(token)}`);
-  checkSize(where, 'port', port, 1);
+  if (host !== undefined && typeof host !== 'string') {
+    throw new TypeError(`${where}: host must be a string, but got ${describe(host)}`);
+  }
+  if (checkSize(where, 'port', port, 1) > 65535)
+    throw new RangeError(`${where}: port must be at most 65535, but got ${port}`);
   return openGloo({ address, port, rank, size, token, timeoutMs: timeout, ...(host !== undefined && { host }) });
 }

@@ -19,12 +19,13 @@ export interface EngineHere {
   engine: 'threads' | 'gloo' | 'mpi';
   /** Of mpi: what starts `-n SIZE node ...`. */
   launcher?: string[];
+  /** What keeps the other ranks of mpi alive when one is killed, or ends without a word to MPI. */
+  recovery?: string[];
   absent?: string;
 }
 
 const openMpi = ['--allow-run-as-root', '--oversubscribe', '--bind-to', 'none'];
-/** What keeps the others alive when a rank is killed. */
-export const recovery = ['--enable-recovery', '--continuous'];
+const recovery = ['--enable-recovery', '--continuous'];
 
 function glooHere(): EngineHere {
   const script = `require('./dist/distributed').initProcessGroup({ engine: 'gloo', rank: 0, size: 1, timeout: 5000 })
@@ -36,13 +37,15 @@ function glooHere(): EngineHere {
   throw new Error(`gloo is built, but does not work: ${stdout} ${stderr}`);
 }
 
-function mpiHere(name: string, says: RegExp, programs: string[], options: string[]): EngineHere {
+function mpiHere(name: string, says: RegExp, programs: string[], more: string[], recovers: string[]): EngineHere {
   const launcher = programs.find((file) => {
     const { stdout } = spawnSync(file, ['--version'], { encoding: 'utf8', timeout: 10_000 });
     return says.test(stdout ?? '');
   });
   const here: EngineHere = { name: `mpi (${name})`, engine: 'mpi' };
-  return launcher ? { ...here, launcher: [launcher, ...options] } : { ...here, absent: `no mpirun of ${name}` };
+  return launcher
+    ? { ...here, launcher: [launcher, ...more], recovery: recovers }
+    : { ...here, absent: `no mpirun of ${name}` };
 }
 
 let engines: EngineHere[] | undefined;
@@ -50,8 +53,8 @@ export function enginesHere(): EngineHere[] {
   engines ??= [
     { name: 'threads', engine: 'threads' },
     glooHere(),
-    mpiHere('Open MPI', /Open MPI/, ['mpirun.openmpi', 'mpirun'], openMpi),
-    mpiHere('MPICH', /HYDRA/, ['mpirun.mpich', 'mpiexec.hydra', 'mpirun'], []),
+    mpiHere('Open MPI', /Open MPI/, ['mpirun.openmpi', 'mpirun'], openMpi, recovery),
+    mpiHere('MPICH', /HYDRA/, ['mpirun.mpich', 'mpiexec.hydra', 'mpirun'], [], []),
   ];
   return engines;
 }
@@ -102,20 +105,27 @@ export interface Job {
   waits?: boolean;
   /** false: the scenarios join by themselves. */
   joins?: boolean;
-  /** Of mpi: more options of the launcher. */
-  launcher?: readonly string[];
+  /** Of mpi: whether the others go on when a rank ends badly. */
+  recovers?: boolean;
   /** What comes before `node` for a rank of gloo: another network, say. */
   wrap?: (rank: number) => string[];
   /** Milliseconds until every process is killed; default 60,000. */
   limit?: number;
-  /** Called when all have been started. */
-  started?: (pids: (rank: number) => number | undefined) => void | Promise<void>;
+  /** Of gloo: where rank 0 listens. */
+  port?: number;
+  /** More variables of one rank. */
+  envOf?: (rank: number) => Record<string, string>;
+  /** What happens meanwhile. */
+  started?: (pidOf: (rank: number) => number | undefined) => void | Promise<void>;
 }
 
 /** Results by rank, then by case; null of a rank that left none. */
-export async function runRanks({ engine, launcher }: EngineHere, job: Job): Promise<(Result[] | null)[]> {
+export async function runRanks(
+  { engine, launcher, recovery = [] }: EngineHere,
+  job: Job,
+): Promise<(Result[] | null)[]> {
   const { size, absent = [], lost = [], env = {}, limit = 60_000 } = job;
-  const { started, wrap, waits = false, ...said } = job;
+  const { started, wrap, envOf, port, waits = false, ...said } = job;
   const folder = mkdtempSync(join(tmpdir(), 'ranks-'));
   writeFileSync(join(folder, 'job'), serialize({ timeout: 20_000, ...said, engine }));
   const ranks = Array.from({ length: size }, (_, rank) => rank).filter((rank) => !absent.includes(rank));
@@ -130,10 +140,13 @@ export async function runRanks({ engine, launcher }: EngineHere, job: Job): Prom
   };
   try {
     if (engine === 'threads') begin([]);
-    else if (engine === 'mpi') begin([...launcher!, ...(job.launcher ?? []), '-n', String(size)]);
+    else if (engine === 'mpi') begin([...launcher!, ...(job.recovers ? recovery : []), '-n', String(size)]);
     else {
-      const place = { MASTER_ADDR: '127.0.0.1', MASTER_PORT: String(await freePort()), WORLD_SIZE: String(size) };
-      for (const rank of ranks) begin(wrap?.(rank) ?? [], { RANK: String(rank), ...place, ...env });
+      const at = String(port ?? (await freePort()));
+      for (const rank of ranks) {
+        const place = { RANK: String(rank), WORLD_SIZE: String(size), MASTER_ADDR: '127.0.0.1', MASTER_PORT: at };
+        begin(wrap?.(rank) ?? [], { ...place, ...env, ...envOf?.(rank) });
+      }
     }
     await started?.(pid);
     const results = (rank: number): string => join(folder, `results-${rank}`);

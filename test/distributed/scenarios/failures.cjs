@@ -109,7 +109,7 @@ module.exports = {
     const m = await member(context, await context.join({ key: operation, timeout }));
     if (rank === culprit) await sleep(after);
     const result = await attempt(m, operations[operation]);
-    await sleep(500);
+    await sleep(300);
     m.group.close();
     await again(context, all(size), `after ${operation}`);
     return result;
