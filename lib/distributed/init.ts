@@ -77,6 +77,11 @@ export async function initProcessGroup(options: InitOptions = {}): Promise<Proce
     );
   }
   checkTimeout(where, timeout);
+  for (const name of ['address', 'token', 'host', 'library'] as const) {
+    const { [name]: value } = options;
+    if (value === undefined || typeof value === 'string') continue;
+    throw new TypeError(`${where}: ${name} must be a string, but got ${describe(value)}`);
+  }
   if (isUnderWay || (defaultGroup() && !defaultGroup()!.isClosed)) {
     throw new StateError('ERR_BUSY', `${where}: there is a group already; close it first`);
   }
@@ -110,14 +115,8 @@ async function open(asked: Asked, timeout: number, options: InitOptions): Promis
   if (engine === 'auto' && mpi && ownRank === undefined && ownSize === undefined) return openMpi(library, timeout);
   if (rank >= size) throw new RangeError(`${where}: rank must be below size, ${size}, but got ${rank}`);
   if (engine === 'auto' && size === 1) return new SingleEngine();
-  const text = (name: 'address' | 'token' | 'host', otherwise: string): string => {
-    const { [name]: value = otherwise } = options;
-    if (typeof value === 'string') return value;
-    throw new TypeError(`${where}: ${name} must be a string, but got ${describe(value)}`);
-  };
-  const address = text('address', meetingAddress(process.env));
-  const token = text('token', process.env.SIMDNORM_TOKEN ?? '');
-  const host = text('host', process.env.SIMDNORM_HOST ?? '');
+  const { address = meetingAddress(process.env), host = process.env.SIMDNORM_HOST ?? '' } = options;
+  const { token = process.env.SIMDNORM_TOKEN ?? '' } = options;
   const port = checkSize(where, 'port', options.port ?? meetingPort(process.env), 1);
   if (port > 65535) throw new RangeError(`${where}: port must be at most 65535, but got ${port}`);
   return openGloo({ address, port, rank, size, token, timeoutMs: timeout, ...(host !== '' && { host }) });
