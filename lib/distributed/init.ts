@@ -57,7 +57,7 @@ let isUnderWay = false;
  * and Kubernetes set MASTER_ADDR to where rank 0 runs.
  *
  * *Throws* (rejects with) StateError: `code` 'ERR_ENGINE_NOT_FOUND' where the engine is not installed, with what to install;
- * 'ERR_ENVIRONMENT' for variables that say nothing sensible; 'ERR_RENDEZVOUS', 'ERR_PEER_TIMEOUT' where ranks do not come,
+ * 'ERR_ENVIRONMENT' for variables that say nothing sensible; 'ERR_RENDEZVOUS', 'ERR_PEER_TIMEOUT', 'ERR_PEER_LOST' where ranks do not come,
  * which it names; 'ERR_TOKEN' where a secret is missing or wrong; 'ERR_ENGINE' for what the engine has to say; 'ERR_BUSY' while
  * there is a group. TypeError and RangeError for wrong options.
  *
