@@ -106,8 +106,9 @@ template <class H>
 class MpiEngine final : public Engine {
  public:
   // Null without memory. An engine on a communicator that is not its own leaves no notes there.
-  static MpiEngine* make(H comm, int rank, int size, bool own) {
-    MpiEngine* const e = new (std::nothrow) MpiEngine(comm, rank, size, own);
+  // `stopped` closes it as well.
+  static MpiEngine* make(H comm, int rank, int size, bool own, const std::atomic<bool>* stopped = nullptr) {
+    MpiEngine* const e = new (std::nothrow) MpiEngine(comm, rank, size, own, stopped);
     if (!e || (e->requests_ && e->headers_ && e->notes_)) return e;
     delete e;
     return nullptr;
@@ -152,7 +153,7 @@ class MpiEngine final : public Engine {
       if (ranks[i] == rank_) color = 0;
     }
     auto* const job = new (std::nothrow) CommSplit<H>(comm_, color, rank_);
-    Outcome outcome = job ? Blocking::run(job, c.deadline, closed_) : Outcome::kFailed;
+    Outcome outcome = job ? Blocking::run(job, c.deadline, stopped_) : Outcome::kFailed;
     if (outcome == Outcome::kTimeout) say(c, "not all ranks have come to MPI_Comm_split");
     if (outcome == Outcome::kFailed) say(c, "no memory, or no thread");
     if (outcome == Outcome::kOk) {
@@ -171,8 +172,14 @@ class MpiEngine final : public Engine {
   }
 
  private:
-  MpiEngine(H comm, int rank, int size, bool own)
-      : l_(library<H>()), comm_(comm), rank_(rank), size_(size), own_(own), n_(static_cast<size_t>(size)) {
+  MpiEngine(H comm, int rank, int size, bool own, const std::atomic<bool>* stopped)
+      : l_(library<H>()),
+        comm_(comm),
+        rank_(rank),
+        size_(size),
+        own_(own),
+        n_(static_cast<size_t>(size)),
+        stopped_(stopped ? *stopped : closed_) {
     requests_ = new (std::nothrow) H[4 * n_ + 1];
     for (size_t i = 0; requests_ && i <= 4 * n_; i++) requests_[i] = l_.no_request;
     headers_ = static_cast<uint8_t*>(malloc((n_ + 1) * kHeader));
@@ -200,7 +207,7 @@ class MpiEngine final : public Engine {
           if (wait != Wait::kMore) return wait;
         }
       }
-      if (closed_.load(std::memory_order_relaxed) && !even_closed) return Wait::kClosed;
+      if (stopped_.load(std::memory_order_relaxed) && !even_closed) return Wait::kClosed;
       if (!pause.until(deadline)) return Wait::kLate;
     }
   }
@@ -477,6 +484,7 @@ class MpiEngine final : public Engine {
   const bool own_;
   const size_t n_;  // size_
   std::atomic<bool> closed_{false};
+  const std::atomic<bool>& stopped_;
   bool dead_ = false;
   bool unfinished_ = false;
   H* requests_;       // by Place; the last is of a collective
@@ -511,15 +519,15 @@ class Begin : public Blocking {
 };
 
 template <class H>
-Outcome open_world(Deadline::duration timeout, char* detail, Engine** made) {
-  const std::atomic<bool> closed{false};
+Outcome open_world(const Opening& opening, Engine** made) {
   Collective c = {};
   c.kind = Kind::kBarrier;
-  c.detail = detail;
-  c.deadline = Clock::now() + timeout;
-  auto* const begin = new (std::nothrow) Begin<H>(timeout);
-  Outcome outcome = begin ? Blocking::run(begin, c.deadline, closed) : Outcome::kFailed;
-  if (outcome == Outcome::kTimeout) say(c, "not all ranks have come to MPI_Init");
+  c.detail = opening.detail;
+  c.deadline = Clock::now() + opening.timeout;
+  auto* const begin = new (std::nothrow) Begin<H>(opening.timeout);
+  Outcome outcome = begin ? Blocking::run(begin, c.deadline, opening.stopped) : Outcome::kFailed;
+  if (outcome == Outcome::kTimeout) say(c, "in MPI_Init");
+  if (outcome == Outcome::kFailed) say(c, "no memory, or no thread");
   if (outcome != Outcome::kOk) return outcome;
   const int rank = begin->rank, size = begin->size, level = begin->level, error = begin->error;
   delete begin;
@@ -531,34 +539,32 @@ Outcome open_world(Deadline::duration timeout, char* detail, Engine** made) {
   const std::unique_ptr<uint8_t[]> headers(new (std::nothrow) uint8_t[n * kHeader]);
   const std::unique_ptr<uint8_t[]> missing(new (std::nothrow) uint8_t[n]());
   const std::unique_ptr<int[]> ranks(new (std::nothrow) int[n]);
-  const std::unique_ptr<Engine> world(MpiEngine<H>::make(library<H>().world, rank, size, false));
-  if (!headers || !missing || !ranks || !world) return Outcome::kFailed;
+  const std::unique_ptr<Engine> world(MpiEngine<H>::make(library<H>().world, rank, size, false, &opening.stopped));
+  if (!headers || !missing || !ranks || !world) {
+    say(c, "out of memory");
+    return Outcome::kFailed;
+  }
   const uint8_t header[kHeader] = "a new group of all ranks";
   c.header = header;
   c.headers = headers.get();
   c.missing = missing.get();
-  outcome = world->run(c);
-  if (outcome == Outcome::kTimeout) {
-    int at = snprintf(detail, kDetail, "no answer from rank");
-    for (int r = 0; r < size && at < static_cast<int>(kDetail) - 16; r++) {
-      if (missing[r]) at += snprintf(detail + at, kDetail - at, " %d", r);
-    }
-  }
-  if (outcome != Outcome::kOk) return outcome;
   for (int r = 0; r < size; r++) ranks[r] = r;
-  return world->split(ranks.get(), size, c, made);
+  outcome = world->run(c);
+  if (outcome == Outcome::kOk) outcome = world->split(ranks.get(), size, c, made);
+  memcpy(opening.missing, missing.get(), n < opening.room ? n : opening.room);
+  return outcome;
 }
 
 }  // namespace
 
 bool mpi_load(const char* library, char* detail) { return load(library, detail); }
 
-Outcome mpi_open(Deadline::duration timeout, char* detail, Engine** made) {
+Outcome mpi_open(const Opening& opening, Engine** made) {
   switch (loaded()) {
     case Abi::kOpenMpi:
-      return open_world<void*>(timeout, detail, made);
+      return open_world<void*>(opening, made);
     case Abi::kMpich:
-      return open_world<int>(timeout, detail, made);
+      return open_world<int>(opening, made);
     default:
       return Outcome::kFailed;
   }

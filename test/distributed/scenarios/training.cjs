@@ -7,7 +7,7 @@ module.exports = {
   async loop(context) {
     const { simdnorm, distributed, rank, group, args } = context;
     const { asynchronous } = args;
-    const net = distributed.convertSyncBatchNorm(
+    const net = simdnorm.convertSyncBatchNorm(
       new simdnorm.Sequential(new simdnorm.BatchNorm2d(4), new simdnorm.BatchNorm2d(4, { relu: true })),
     );
     const x = simdnorm.tensor(
