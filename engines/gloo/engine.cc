@@ -10,8 +10,11 @@
 #include <gloo/transport/unbound_buffer.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <exception>
+#include <mutex>
 #include <string>
+#include <thread>
 
 namespace simdnorm::distributed {
 namespace {
@@ -77,6 +80,33 @@ void all_reduce(const std::shared_ptr<gloo::Context>& context, const Collective&
   if (c.bytes <= kSmall) options.setAlgorithm(gloo::AllreduceOptions::Algorithm::BCUBE);
   gloo::allreduce(options);
 }
+
+// Does something at a time, unless it is gone by then.
+class Alarm {
+ public:
+  template <class Body>
+  Alarm(Deadline deadline, Body body)
+      : thread_([this, deadline, body] {
+          std::unique_lock<std::mutex> lock(mutex_);
+          if (!gone_.wait_until(lock, deadline, [this] { return off_; })) body();
+        }) {}
+  ~Alarm() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      off_ = true;
+    }
+    gone_.notify_one();
+    thread_.join();
+  }
+  Alarm(const Alarm&) = delete;
+  Alarm& operator=(const Alarm&) = delete;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable gone_;
+  bool off_ = false;
+  std::thread thread_;
+};
 
 }  // namespace
 
@@ -146,12 +176,18 @@ std::vector<uint8_t> GlooEngine::card() {
 
 Outcome GlooEngine::connect(const uint8_t* cards, Deadline deadline, uint8_t* missing, char* detail) {
   const size_t bytes = card_bytes(size_), n = static_cast<size_t>(size_);
-  for (int peer = 0; peer < size_; peer++) {
-    if (peer == rank_) continue;
-    const uint8_t* const card = cards + static_cast<size_t>(peer) * bytes;
-    Head head;
-    memcpy(&head, card, sizeof head);
-    try {
+  int peer = 0;
+  try {
+    // Gloo waits five times as long as it is told, for each connection.
+    const Alarm alarm(deadline, [this] {
+      direct_->poison();
+      collective_->poison();
+    });
+    for (; peer < size_; peer++) {
+      if (peer == rank_) continue;
+      const uint8_t* const card = cards + static_cast<size_t>(peer) * bytes;
+      Head head;
+      memcpy(&head, card, sizeof head);
       size_t index = static_cast<size_t>(rank_);
       for (Mesh* const mesh : {direct_.get(), collective_.get()}) {
         uint16_t port;
@@ -159,14 +195,14 @@ Outcome GlooEngine::connect(const uint8_t* cards, Deadline deadline, uint8_t* mi
         mesh->connect(peer, address_of(head, port));
         index += n;
       }
-    } catch (const std::exception& e) {
-      missing[peer] = 1;
-      Collective c{};
-      c.detail = detail;
-      say(c, e.what());
-      dead_ = true;
-      return Clock::now() < deadline ? Outcome::kLost : Outcome::kTimeout;
     }
+  } catch (const std::exception& e) {
+    missing[peer] = 1;
+    Collective c{};
+    c.detail = detail;
+    say(c, e.what());
+    dead_ = true;
+    return Clock::now() < deadline ? Outcome::kLost : Outcome::kTimeout;
   }
   return Outcome::kOk;
 }
