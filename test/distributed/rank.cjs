@@ -72,12 +72,14 @@ async function rank() {
   for (const { scenario, args, byRank } of job.cases) {
     const [file, name] = scenario;
     const run = require(`./scenarios/${file}.cjs`)[name];
+    const began = performance.now();
     try {
       if (job.joins !== false) context.group ??= await joinGroup();
       results.push({ value: await run({ ...context, args: byRank ? byRank[rank] : args }) });
     } catch (error) {
       const { name, message, code, ranks, operation, seconds, stack } = error;
-      results.push({ error: { name, message, code, ranks, operation, seconds, stack } });
+      const milliseconds = performance.now() - began;
+      results.push({ error: { name, message, code, ranks, operation, seconds, milliseconds, stack } });
     }
   }
   const file = join(folder, `results-${rank}`);

@@ -111,7 +111,7 @@ module.exports = {
         return dy.reshape(this.shape_);
       }
     }
-    const net = distributed.convertSyncBatchNorm(
+    const net = simdnorm.convertSyncBatchNorm(
       new Sequential(
         new BatchNorm2d(4, { relu: true }),
         new Sequential(new GroupNorm(2, 4), new BatchNorm2d(4, { momentum: null })),
