@@ -3,7 +3,7 @@
 // when it begins and `results-RANK` when it has done. test/support/ranks.ts starts all this.
 
 const assert = require('node:assert/strict');
-const { readFileSync, renameSync, writeFileSync } = require('node:fs');
+const { existsSync, readFileSync, renameSync, writeFileSync } = require('node:fs');
 const { join } = require('node:path');
 const { deserialize, serialize } = require('node:v8');
 const { isMainThread, parentPort, Worker, workerData } = require('node:worker_threads');
@@ -72,20 +72,32 @@ async function rank() {
   for (const { scenario, args, byRank } of job.cases) {
     const [file, name] = scenario;
     const run = require(`./scenarios/${file}.cjs`)[name];
+    const began = performance.now();
     try {
       if (job.joins !== false) context.group ??= await joinGroup();
       results.push({ value: await run({ ...context, args: byRank ? byRank[rank] : args }) });
     } catch (error) {
       const { name, message, code, ranks, operation, seconds, stack } = error;
-      results.push({ error: { name, message, code, ranks, operation, seconds, stack } });
+      const milliseconds = performance.now() - began;
+      results.push({ error: { name, message, code, ranks, operation, seconds, milliseconds, stack } });
     }
   }
   const file = join(folder, `results-${rank}`);
   writeFileSync(`${file}-`, serialize(results));
   renameSync(`${file}-`, file);
   context.group?.close();
+  if (job.engine === 'mpi') await othersAreDone(size);
   // What a scenario has left waiting is not waited for.
   process.exit(0);
+}
+
+/** A launcher may end all ranks as soon as one ends that has lost a group. */
+async function othersAreDone(size) {
+  const awaited = Array.from({ length: size }, (_, rank) => rank).filter((rank) => !job.lost?.includes(rank));
+  const until = performance.now() + 5000;
+  while (!awaited.every((rank) => existsSync(join(folder, `results-${rank}`))) && performance.now() < until) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
 }
 
 function placeOf({ RANK, WORLD_SIZE, OMPI_COMM_WORLD_RANK, OMPI_COMM_WORLD_SIZE, PMI_RANK, PMI_SIZE }) {

@@ -62,9 +62,10 @@ export async function kill(
     const codes = ['ERR_PEER_LOST', 'ERR_PEER_TIMEOUT', ...(result!.error ? ['ERR_RENDEZVOUS'] : [])];
     if (told.name !== 'StateError' || !codes.includes(told.code!))
       throw new Error(`rank ${rank}: ${JSON.stringify(told)}`);
+    const { milliseconds } = told;
+    if (milliseconds > timeout + 1000) throw new Error(`rank ${rank} waited for ${milliseconds} ms: ${told.message}`);
     if (result!.error) return;
-    const { milliseconds, isUnchanged, ranks } = told as Told;
-    if (milliseconds > timeout + 1000) throw new Error(`rank ${rank} waited for ${milliseconds} ms`);
+    const { isUnchanged, ranks } = told as Told;
     if (!isUnchanged) throw new Error(`rank ${rank}: running statistics have changed`);
     if (!ranks.includes(victim)) throw new Error(`rank ${rank} names ${String(ranks)}, not ${victim}: ${told.message}`);
     calls = Math.max(calls, (told as Told).calls);

@@ -74,6 +74,8 @@ export interface Failure {
   ranks?: number[];
   operation?: string;
   seconds?: number;
+  /** Since the scenario began, or joining before it. */
+  milliseconds: number;
   stack?: string;
 }
 export interface Result {

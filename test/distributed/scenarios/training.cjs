@@ -55,6 +55,8 @@ module.exports = {
       }
     } catch (error) {
       if (!error.told) throw error;
+      // Who leaves at once may be taken for the one that was killed, by those who have not heard of that yet.
+      await sleep(600);
       return error.told;
     }
   },
