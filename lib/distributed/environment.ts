@@ -73,7 +73,7 @@ export function placeIn(env: Environment, known: { rank?: number; size?: number 
       ? among.find(({ rank, sign }) => env[rank] !== undefined && env[rank] !== '' && (!sign || isNumber(env[sign])))
       : undefined;
   const { WORLD_SIZE } = env;
-  if (!launcher && known.rank === undefined && WORLD_SIZE && WORLD_SIZE !== '1') {
+  if (!launcher && among === launchers && known.rank === undefined && WORLD_SIZE && WORLD_SIZE !== '1') {
     throw refusal(`WORLD_SIZE is ${JSON.stringify(WORLD_SIZE)}, but RANK is not set`, 'torchrun');
   }
   if (!launcher) return { launcher: null, rank: known.rank ?? 0, size: known.size ?? 1, localRank: null, mpi: false };
