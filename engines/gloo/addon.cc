@@ -1,20 +1,19 @@
-// The addon of Gloo groups: what native/bindings/group.h has, and how a group comes to be, in two steps, because ranks
-// must know each other's addresses in between.
+// The addon of Gloo groups: what native/bindings/group.h has, and how a group comes to be.
 //
-//   glooOpen(rank, size, timeoutMs, host, card, detail): a number for an engine that waits to be connected, or -1;
-//     `card` becomes what the other ranks need, of cardBytes(size) bytes
-//   glooConnect(number, timeoutMs, cards, missing, detail, settle): an Outcome; after 0, settle(outcome) is called
-//   later glooTake(number): a handle for the group, once it is connected; or -1 glooDrop(number) cardBytes(size)
+// glooOpen(rank, size, host, card, detail) makes a handle, or -1.
+//
+// `card` becomes what the other ranks need to reach this one, of cardBytes(size) bytes.
+//
+// The group's first collective connects it: a broadcast of the Uint8Array of all ranks' cards, by rank.
 #include <node_api.h>
 #include <string.h>
 
-#include <map>
+#include <exception>
 #include <memory>
-#include <mutex>
 #include <string>
+#include <vector>
 
 #include "engines/gloo/engine.h"
-#include "native/bindings/async.h"
 #include "native/bindings/group.h"
 
 namespace simdnorm::distributed {
@@ -22,32 +21,16 @@ namespace {
 
 constexpr int kMostRanks = 1 << 16;
 
-std::mutex g_mutex;
-std::map<int, std::shared_ptr<GlooEngine>> g_waiting;
-int g_latest = 0;
-
-std::shared_ptr<GlooEngine> waiting(int number, bool take) {
-  const std::lock_guard<std::mutex> lock(g_mutex);
-  const auto found = g_waiting.find(number);
-  if (found == g_waiting.end()) return nullptr;
-  const std::shared_ptr<GlooEngine> engine = found->second;
-  if (take) g_waiting.erase(found);
-  return engine;
-}
-
 class Call {
  public:
   Call(napi_env env, napi_callback_info info) : env(env) {
     size_t count = kMost;
     napi_get_cb_info(env, info, &count, values, nullptr, nullptr);
   }
-  double number(size_t i) const {
-    double n = -1;
-    return napi_get_value_double(env, values[i], &n) == napi_ok ? n : -1;
-  }
   int whole(size_t i, int below) const {
-    const double n = number(i);
-    return n >= 0 && n < below && n == static_cast<int>(n) ? static_cast<int>(n) : -1;
+    double n = -1;
+    if (napi_get_value_double(env, values[i], &n) != napi_ok || !(n >= 0 && n < below)) return -1;
+    return n == static_cast<int>(n) ? static_cast<int>(n) : -1;
   }
   std::string text(size_t i) const {
     char text[256] = "";
@@ -68,18 +51,11 @@ class Call {
     napi_create_double(env, n, &value);
     return value;
   }
-  napi_value answer(Outcome outcome) const { return answer(static_cast<double>(outcome)); }
 
-  static constexpr size_t kMost = 6;
+  static constexpr size_t kMost = 5;
   const napi_env env;
   napi_value values[kMost];
 };
-
-void say_in(uint8_t* detail, const char* words) {
-  Collective c{};
-  c.detail = reinterpret_cast<char*>(detail);
-  say(c, words);
-}
 
 napi_value card_bytes(napi_env env, napi_callback_info info) {
   const Call call(env, info);
@@ -90,88 +66,37 @@ napi_value card_bytes(napi_env env, napi_callback_info info) {
 napi_value open(napi_env env, napi_callback_info info) {
   const Call call(env, info);
   const int size = call.whole(1, kMostRanks), rank = call.whole(0, size);
-  Deadline::duration timeout;
-  uint8_t* const detail = call.bytes(5, kDetail);
-  if (!detail || size < 1 || rank < 0 || !duration_of(call.number(2), &timeout)) return call.answer(-1);
-  uint8_t* const card = call.bytes(4, GlooEngine::card_bytes(size));
+  uint8_t* const detail = call.bytes(4, kDetail);
+  if (!detail || size < 1 || rank < 0) return call.answer(-1);
+  uint8_t* const card = call.bytes(3, GlooEngine::card_bytes(size));
   if (!card) return call.answer(-1);
+  Collective c{};
+  c.detail = reinterpret_cast<char*>(detail);
+  say(c, "out of memory");
   try {
-    const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(timeout);
-    const auto engine = std::make_shared<GlooEngine>(rank, size, call.text(3), milliseconds);
+    auto engine = std::make_unique<GlooEngine>(rank, size, call.text(2));
     const std::vector<uint8_t> own = engine->card();
     memcpy(card, own.data(), own.size());
-    const std::lock_guard<std::mutex> lock(g_mutex);
-    g_waiting[++g_latest] = engine;
-    return call.answer(g_latest);
+    return call.answer(adopt(env, engine.release()));
   } catch (const std::exception& e) {
-    say_in(detail, e.what());
+    say(c, e.what());
   }
   return call.answer(-1);
 }
 
-class Connecting final : public AsyncJob {
- public:
-  std::shared_ptr<GlooEngine> engine;
-  Deadline deadline;
-  const uint8_t* cards;
-  uint8_t *missing, *detail;
-
- private:
-  int execute() override {
-    return static_cast<int>(engine->connect(cards, deadline, missing, reinterpret_cast<char*>(detail)));
+// Nothing that is thrown may reach node.
+template <napi_value (*body)(napi_env, napi_callback_info)>
+napi_value guarded(napi_env env, napi_callback_info info) {
+  try {
+    return body(env, info);
+  } catch (...) {
+    napi_throw_error(env, "ERR_ENGINE", "gloo: an exception in its addon");
   }
-};
-
-napi_value connect(napi_env env, napi_callback_info info) {
-  enum { kTimeout = 1, kCards, kMissing, kDetails, kSettle };
-  const Call call(env, info);
-  const auto engine = waiting(call.whole(0, 1 << 30), false);
-  Deadline::duration timeout;
-  if (!engine || !duration_of(call.number(kTimeout), &timeout)) return call.answer(Outcome::kFailed);
-  const size_t size = static_cast<size_t>(engine->size());
-  auto job = std::make_unique<Connecting>();
-  job->engine = engine;
-  job->deadline = std::chrono::steady_clock::now() + timeout;
-  job->cards = call.bytes(kCards, size * GlooEngine::card_bytes(engine->size()));
-  job->missing = call.bytes(kMissing, size);
-  job->detail = call.bytes(kDetails, kDetail);
-  if (!job->cards || !job->missing || !job->detail) return call.answer(Outcome::kFailed);
-  if (!job->start(env, call.values, kSettle, call.values[kSettle])) return call.answer(Outcome::kFailed);
-  job.release();  // deletes itself
-  return call.answer(Outcome::kOk);
-}
-
-// Once nobody else has the engine, which has ended connecting.
-class Taken final : public Engine {
- public:
-  explicit Taken(std::shared_ptr<GlooEngine> engine) : engine_(std::move(engine)) {}
-  int rank() const override { return engine_->rank(); }
-  int size() const override { return engine_->size(); }
-  Outcome run(const Collective& c) override { return engine_->run(c); }
-  Outcome split(const int* ranks, int count, const Collective& c, Engine** made) override {
-    return engine_->split(ranks, count, c, made);
-  }
-  void close() override { engine_->close(); }
-
- private:
-  const std::shared_ptr<GlooEngine> engine_;
-};
-
-napi_value take(napi_env env, napi_callback_info info) {
-  const Call call(env, info);
-  auto engine = waiting(call.whole(0, 1 << 30), true);
-  return call.answer(engine ? adopt(env, new Taken(std::move(engine))) : -1);
-}
-
-napi_value drop(napi_env env, napi_callback_info info) {
-  const Call call(env, info);
-  waiting(call.whole(0, 1 << 30), true);
   return nullptr;
 }
 
 napi_value init(napi_env env, napi_value exports) {
-  const Function own[] = {
-      {"glooOpen", open}, {"glooConnect", connect}, {"glooTake", take}, {"glooDrop", drop}, {"cardBytes", card_bytes}};
+  const Function own[] = {{"glooOpen", guarded<open>}, {"cardBytes", guarded<card_bytes>}};
   const auto add = [&](const Function& f) {
     napi_value function;
     if (napi_create_function(env, f.name, NAPI_AUTO_LENGTH, f.callback, nullptr, &function) == napi_ok) {

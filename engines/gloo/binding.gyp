@@ -7,7 +7,6 @@
       'sources': [
         'addon.cc',
         'engine.cc',
-        '../../native/bindings/async.cc',
         '../../native/bindings/group.cc',
         '../../native/distributed/runner.cc',
         '../../native/parallel/start_thread.cc',

@@ -12,7 +12,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <exception>
-#include <mutex>
+#include <functional>
 #include <string>
 #include <thread>
 
@@ -26,11 +26,37 @@ using std::chrono::milliseconds;
 constexpr size_t kSmall = 64 << 10;
 // How long ranks that are well take to say so to one that has failed.
 constexpr milliseconds kRollCall(500);
+// Gloo's pairs wait to be connected five times as long, each by itself. An Alarm ends that, not they.
+constexpr std::chrono::hours kNever(24);
 
 // Of a rank: its address, then its ports, two for each rank.
 struct Head {
   uint16_t family;
   uint8_t address[16];
+};
+
+// Rings at the deadline, unless it is gone by then.
+class Alarm {
+ public:
+  Alarm(Deadline deadline, std::function<void()> ring)
+      : thread_([this, deadline, ring] {
+          std::unique_lock<std::mutex> lock(mutex_);
+          if (!off_.wait_until(lock, deadline, [this] { return is_off_; })) ring();
+        }) {}
+  ~Alarm() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      is_off_ = true;
+    }
+    off_.notify_one();
+    thread_.join();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable off_;
+  bool is_off_ = false;
+  std::thread thread_;
 };
 
 milliseconds left(Deadline deadline) {
@@ -81,40 +107,12 @@ void all_reduce(const std::shared_ptr<gloo::Context>& context, const Collective&
   gloo::allreduce(options);
 }
 
-// Does something at a time, unless it is gone by then.
-class Alarm {
- public:
-  template <class Body>
-  Alarm(Deadline deadline, Body body)
-      : thread_([this, deadline, body] {
-          std::unique_lock<std::mutex> lock(mutex_);
-          if (!gone_.wait_until(lock, deadline, [this] { return off_; })) body();
-        }) {}
-  ~Alarm() {
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      off_ = true;
-    }
-    gone_.notify_one();
-    thread_.join();
-  }
-  Alarm(const Alarm&) = delete;
-  Alarm& operator=(const Alarm&) = delete;
-
- private:
-  std::mutex mutex_;
-  std::condition_variable gone_;
-  bool off_ = false;
-  std::thread thread_;
-};
-
 }  // namespace
 
-Mesh::Mesh(std::shared_ptr<gloo::transport::Device> device, int rank, int size, milliseconds timeout)
-    : gloo::Context(rank, size) {
+Mesh::Mesh(std::shared_ptr<gloo::transport::Device> device, int rank, int size) : gloo::Context(rank, size) {
   device_ = device;
   transportContext_ = device->createContext(rank, size);
-  transportContext_->setTimeout(timeout);
+  transportContext_->setTimeout(kNever);
   for (int i = 0; i < size; i++) {
     if (i != rank) transportContext_->createPair(i);
   }
@@ -140,19 +138,17 @@ void Mesh::connect(int peer, const std::vector<char>& address) { getPair(peer)->
 void Mesh::poison() {
   // A wait that is over closes all connections of a context, and that is the only way to do so from another thread.
   uint8_t nothing;
-  const auto buffer = createUnboundBuffer(&nothing, 1);
   try {
-    buffer->waitRecv(nullptr, milliseconds(1));
-  } catch (const std::exception&) {
+    createUnboundBuffer(&nothing, 1)->waitRecv(nullptr, milliseconds(1));
+  } catch (...) {
   }
 }
 
-GlooEngine::GlooEngine(int rank, int size, const std::string& host, milliseconds timeout)
-    : rank_(rank), size_(size), host_(host) {
+GlooEngine::GlooEngine(int rank, int size, const std::string& host) : rank_(rank), size_(size), host_(host) {
   gloo::transport::tcp::attr attr(host.c_str());
   const auto device = gloo::transport::tcp::CreateDevice(attr);
-  direct_ = std::make_unique<Mesh>(device, rank, size, timeout);
-  collective_ = std::make_shared<Mesh>(device, rank, size, timeout);
+  direct_ = std::make_unique<Mesh>(device, rank, size);
+  collective_ = std::make_shared<Mesh>(device, rank, size);
 }
 
 size_t GlooEngine::card_bytes(int size) { return sizeof(Head) + 2 * static_cast<size_t>(size) * sizeof(uint16_t); }
@@ -174,37 +170,57 @@ std::vector<uint8_t> GlooEngine::card() {
   return card;
 }
 
-Outcome GlooEngine::connect(const uint8_t* cards, Deadline deadline, uint8_t* missing, char* detail) {
+Outcome GlooEngine::connect(const uint8_t* cards, const Collective& c) {
+  struct Way {
+    Mesh* mesh;
+    int peer;
+    std::vector<char> address;
+    bool calls;  // the pair does, of the two: its address is the higher one
+  };
   const size_t bytes = card_bytes(size_), n = static_cast<size_t>(size_);
-  int peer = 0;
-  try {
-    // Gloo waits five times as long as it is told, for each connection.
-    const Alarm alarm(deadline, [this] {
-      direct_->poison();
-      collective_->poison();
-    });
-    for (; peer < size_; peer++) {
-      if (peer == rank_) continue;
-      const uint8_t* const card = cards + static_cast<size_t>(peer) * bytes;
-      Head head;
-      memcpy(&head, card, sizeof head);
-      size_t index = static_cast<size_t>(rank_);
-      for (Mesh* const mesh : {direct_.get(), collective_.get()}) {
-        uint16_t port;
-        memcpy(&port, card + sizeof head + index * sizeof port, sizeof port);
-        mesh->connect(peer, address_of(head, port));
-        index += n;
+  const auto card_of = [&](int rank) { return cards + static_cast<size_t>(rank) * bytes; };
+  const auto head_of = [&](int rank) {
+    Head head;
+    memcpy(&head, card_of(rank), sizeof head);
+    return head;
+  };
+  // Where `at` waits for `from`.
+  const auto port_of = [&](int at, int from, size_t mesh) {
+    uint16_t port;
+    memcpy(&port, card_of(at) + sizeof(Head) + (mesh * n + static_cast<size_t>(from)) * sizeof port, sizeof port);
+    return port;
+  };
+  Mesh* const meshes[] = {direct_.get(), collective_.get()};
+  std::vector<Way> ways;
+  for (int peer = 0; peer < size_; peer++) {
+    if (peer == rank_) continue;
+    const Head own = head_of(rank_), other = head_of(peer);
+    const int order = memcmp(own.address, other.address, sizeof own.address);
+    for (size_t m : {0, 1}) {
+      const uint16_t here = port_of(rank_, peer, m), there = port_of(peer, rank_, m);
+      ways.push_back({meshes[m], peer, address_of(other, there), order != 0 ? order > 0 : here > there});
+    }
+  }
+  // Calls come first, which the system of a frozen rank answers too: one that waits for a call then waits for nobody
+  // but its caller, and does not keep others waiting.
+  std::stable_partition(ways.begin(), ways.end(), [](const Way& way) { return way.calls; });
+  {
+    const Alarm alarm(c.deadline, [this] { poison(); });
+    for (const Way& way : ways) {
+      try {
+        way.mesh->connect(way.peer, way.address);
+      } catch (const std::exception& e) {
+        say(c, e.what());
+        c.missing[way.peer] = 1;
+        return Clock::now() < c.deadline ? Outcome::kLost : Outcome::kTimeout;
       }
     }
-  } catch (const std::exception& e) {
-    missing[peer] = 1;
-    Collective c{};
-    c.detail = detail;
-    say(c, e.what());
-    dead_ = true;
-    return Clock::now() < deadline ? Outcome::kLost : Outcome::kTimeout;
   }
-  return Outcome::kOk;
+  if (Clock::now() >= c.deadline) return Outcome::kTimeout;
+  connected_ = true;
+  const uint8_t here = 1;
+  std::vector<uint8_t> all(n);
+  return exchange(&here, all.data(), sizeof here, c.deadline, c);
 }
 
 // Nothing that is thrown leaves the engine, and after anything but kOk it does nothing more.
@@ -224,7 +240,13 @@ Outcome GlooEngine::guarded(const Collective& c, Body body) {
 }
 
 Outcome GlooEngine::run(const Collective& c) {
-  return guarded(c, [&] { return perform(c); });
+  return guarded(c, [&] { return connected_ ? perform(c) : join(c); });
+}
+
+Outcome GlooEngine::join(const Collective& c) {
+  if (c.bytes == static_cast<size_t>(size_) * card_bytes(size_)) return connect(static_cast<uint8_t*>(c.out), c);
+  say(c, "the cards are of another length");
+  return Outcome::kFailed;
 }
 
 Outcome GlooEngine::perform(const Collective& c) {
@@ -364,7 +386,7 @@ Outcome GlooEngine::split(const int* ranks, int count, const Collective& c, Engi
     std::vector<uint8_t> card(bytes), all(n * bytes), cards;
     std::unique_ptr<GlooEngine> part;
     if (own < count) {
-      part = std::make_unique<GlooEngine>(own, count, host_, left(c.deadline));
+      part = std::make_unique<GlooEngine>(own, count, host_);
       card = part->card();
     }
     const Outcome outcome = exchange(card.data(), all.data(), bytes, c.deadline, c);
@@ -374,17 +396,33 @@ Outcome GlooEngine::split(const int* ranks, int count, const Collective& c, Engi
       cards.insert(cards.end(), at, at + static_cast<ptrdiff_t>(bytes));
     }
     std::vector<uint8_t> missing(static_cast<size_t>(count));
-    const Outcome connected = part->connect(cards.data(), c.deadline, missing.data(), c.detail);
+    Collective own_call = c;
+    own_call.missing = missing.data();
+    connecting(part.get());
+    // close() has come before, or finds the part.
+    const Outcome connected = closed_.load() ? Outcome::kClosed : part->connect(cards.data(), own_call);
+    connecting(nullptr);
     for (int i = 0; i < count; i++) c.missing[ranks[i]] = missing[static_cast<size_t>(i)];
     if (connected == Outcome::kOk) *made = part.release();
     return connected;
   });
 }
 
-void GlooEngine::close() {
-  closed_.store(true);
+void GlooEngine::connecting(GlooEngine* part) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  part_ = part;
+}
+
+void GlooEngine::poison() {
   direct_->poison();
   collective_->poison();
+}
+
+void GlooEngine::close() {
+  closed_.store(true);
+  poison();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (part_) part_->close();
 }
 
 }  // namespace simdnorm::distributed

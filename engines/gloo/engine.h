@@ -7,6 +7,8 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
+#include <string>
 #include <vector>
 
 #include "native/distributed/engine.h"
@@ -17,7 +19,7 @@ namespace simdnorm::distributed {
 // handed over from outside instead of through a Store.
 class Mesh final : public gloo::Context {
  public:
-  Mesh(std::shared_ptr<gloo::transport::Device> device, int rank, int size, std::chrono::milliseconds timeout);
+  Mesh(std::shared_ptr<gloo::transport::Device> device, int rank, int size);
   // Ports where this rank waits for each other one, 0 for itself.
   std::vector<uint16_t> ports();
   void connect(int peer, const std::vector<char>& address);
@@ -28,16 +30,15 @@ class Mesh final : public gloo::Context {
 class GlooEngine final : public Engine {
  public:
   // Listens at `host`, an address of this machine. Throws.
-  GlooEngine(int rank, int size, const std::string& host, std::chrono::milliseconds timeout);
+  GlooEngine(int rank, int size, const std::string& host);
 
   // What the other ranks need to connect to this one; as long on all ranks of a group of this size.
   static size_t card_bytes(int size);
   std::vector<uint8_t> card();
-  // All ranks' cards, by rank.
-  Outcome connect(const uint8_t* cards, Deadline deadline, uint8_t* missing, char* detail);
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  // The first collective connects to the other ranks: instead of data it brings all ranks' cards, by rank.
   Outcome run(const Collective& c) override;
   Outcome split(const int* ranks, int count, const Collective& c, Engine** made) override;
   void close() override;
@@ -45,6 +46,8 @@ class GlooEngine final : public Engine {
  private:
   template <class Body>
   Outcome guarded(const Collective& c, Body body);
+  Outcome join(const Collective& c);
+  Outcome connect(const uint8_t* cards, const Collective& c);
   Outcome perform(const Collective& c);
   // Sends `mine` to each rank and has `bytes` of each in all[rank].
   Outcome exchange(const void* mine, void* all, size_t bytes, Deadline deadline, const Collective& c);
@@ -54,11 +57,13 @@ class GlooEngine final : public Engine {
   Outcome together(const Collective& c, Body body);
   void reduce(const Collective& c);
   void broadcast(const Collective& c);
+  void connecting(GlooEngine* part);
+  void poison();
 
   const int rank_, size_;
   const std::string host_;
   std::atomic<bool> closed_{false};
-  bool dead_ = false;
+  bool connected_ = false, dead_ = false;
   uint64_t number_ = 0;
   // Gloo may write there until the meshes are gone.
   std::vector<uint8_t> incoming_, outgoing_;
@@ -66,6 +71,8 @@ class GlooEngine final : public Engine {
   // is looked into here.
   std::unique_ptr<Mesh> direct_;
   std::shared_ptr<Mesh> collective_;
+  std::mutex mutex_;
+  GlooEngine* part_ = nullptr;  // that is being connected
 };
 
 }  // namespace simdnorm::distributed

@@ -118,6 +118,7 @@ if (group.size > 1) await compare(group);
 else {
   group.close();
   const { values } = parseArgs({ options: { engine: { type: 'string', default: 'threads' } } });
-  const start = values.engine === 'gloo' ? startProcesses : startThreads;
+  const start = { threads: startThreads, gloo: startProcesses }[values.engine];
+  if (!start) throw new Error(`--engine is threads or gloo; mpi is started by mpirun`);
   await start(new URL(import.meta.url), 4);
 }

@@ -4,8 +4,9 @@ import { existsSync } from 'node:fs';
 import { lookup } from 'node:dns/promises';
 import { join } from 'node:path';
 import { StateError } from '../internal/errors';
-import { Outcome, type Engine } from './engine';
+import { headerBytes, Kind, Outcome, type Ended, type Engine } from './engine';
 import { detailBytes, NativeEngine, wordsOf, type GroupFunctions } from './native-engine';
+import { GroupError } from './process-group';
 import { meet } from './rendezvous';
 
 export interface GlooOptions {
@@ -20,19 +21,8 @@ export interface GlooOptions {
 
 interface GlooAddon extends GroupFunctions {
   cardBytes(size: number): number;
-  /** A number for an engine that waits to be connected, or -1. */
-  glooOpen(rank: number, size: number, timeoutMs: number, host: string, card: Uint8Array, detail: Uint8Array): number;
-  glooConnect(
-    number: number,
-    timeoutMs: number,
-    cards: Uint8Array,
-    missing: Uint8Array,
-    detail: Uint8Array,
-    settle: (outcome: number) => void,
-  ): number;
-  /** A handle for the group. */
-  glooTake(number: number): number;
-  glooDrop(number: number): void;
+  /** A handle for a group whose first collective connects it, a broadcast of all ranks' cards; or -1. */
+  glooOpen(rank: number, size: number, host: string, card: Uint8Array, detail: Uint8Array): number;
 }
 
 const where = 'initProcessGroup';
@@ -61,38 +51,61 @@ function missing(why: string): StateError {
 export async function openGloo(options: GlooOptions): Promise<Engine> {
   const addon = load();
   const { rank, size, timeoutMs } = options;
-  const deadline = performance.now() + timeoutMs;
-  const detail = new Uint8Array(detailBytes);
-  let number = -1;
+  const begin = performance.now();
+  const deadline = begin + timeoutMs;
+  let engine: NativeEngine | undefined;
   const open = (host: string): Uint8Array => {
     const card = new Uint8Array(addon.cardBytes(size));
-    number = addon.glooOpen(rank, size, timeoutMs, host, card, detail);
-    if (number >= 0) return card;
-    throw new StateError('ERR_ENGINE', `${where}: gloo cannot listen at ${host}: ${wordsOf(detail)}`);
+    const detail = new Uint8Array(detailBytes);
+    const handle = addon.glooOpen(rank, size, host, card, detail);
+    if (handle < 0) {
+      throw new StateError('ERR_ENGINE', `${where}: gloo cannot listen at ${host}: ${wordsOf(detail)}`);
+    }
+    engine = new NativeEngine('gloo', addon, handle, rank, size);
+    return card;
   };
   try {
-    // Gloo takes addresses; its own look at names may end at another family than the meeting's.
-    const { host } = options;
-    const address = host === undefined ? {} : { host: (await lookup(host)).address };
-    const { blobs } = await meet({ ...options, ...address }, open);
-    const cards = Buffer.concat(blobs);
-    const gone = new Uint8Array(size);
-    const outcome = await new Promise<number>((settle) => {
-      const refused = addon.glooConnect(number, deadline - performance.now(), cards, gone, detail, settle);
-      if (refused !== Outcome.ok) settle(refused);
-    });
-    if (outcome !== Outcome.ok) {
-      const who = gone.indexOf(1);
-      throw new StateError(
-        outcome === Outcome.timeout ? 'ERR_PEER_TIMEOUT' : 'ERR_PEER_LOST',
-        `${where}: rank ${rank} of ${size} has met all others, but could not connect to rank ${who}: ${wordsOf(detail)}`,
-      );
+    const host = options.host === undefined ? {} : { host: await addressOf(options.host) };
+    const { blobs } = await meet({ ...options, ...host }, open);
+    const strange = blobs.findIndex((blob) => blob.length !== addon.cardBytes(size));
+    if (blobs.length !== size || strange >= 0) {
+      const what = strange < 0 ? `${blobs.length} ranks` : `${blobs[strange]!.length} bytes for rank ${strange}`;
+      throw new StateError('ERR_RENDEZVOUS', `${where}: rank 0 of ${size} sent the addresses of ${what}`);
     }
-    const handle = addon.glooTake(number);
-    if (handle < 0) throw new StateError('ERR_OUT_OF_MEMORY', `${where}: out of memory for the group`);
-    return new NativeEngine('gloo', addon, handle, rank, size);
+    const ended = await engine!.start({
+      kind: Kind.broadcast,
+      operation: 'sum',
+      root: 0,
+      header: new Uint8Array(headerBytes),
+      input: null,
+      output: new Uint8Array(Buffer.concat(blobs)),
+      timeoutMs: Math.max(1, deadline - performance.now()),
+    });
+    if (ended.outcome !== Outcome.ok) throw unconnected(ended, options, (performance.now() - begin) / 1000);
+    return engine!;
   } catch (error) {
-    if (number >= 0) addon.glooDrop(number);
+    engine?.close();
     throw error;
   }
+}
+
+/** Gloo takes addresses; its own look at names may end at another family than the meeting's. */
+async function addressOf(host: string): Promise<string> {
+  try {
+    return (await lookup(host)).address;
+  } catch (cause) {
+    throw new StateError('ERR_RENDEZVOUS', `${where}: no address of the host ${host}: ${(cause as Error).message}`);
+  }
+}
+
+function unconnected({ outcome, missing, detail }: Ended, { rank, size }: GlooOptions, seconds: number): StateError {
+  const met = `${where}: rank ${rank} of ${size} has met all others, but`;
+  if (outcome !== Outcome.timeout && outcome !== Outcome.lost) {
+    return new StateError('ERR_ENGINE', `${met} gloo failed: ${detail || 'it cannot start'}`);
+  }
+  const code = outcome === Outcome.timeout ? 'ERR_PEER_TIMEOUT' : 'ERR_PEER_LOST';
+  const whom =
+    missing.length === 0 ? 'all of them' : `${missing.length === 1 ? 'rank' : 'ranks'} ${missing.join(', ')}`;
+  const message = `${met} could not connect to ${whom} in ${seconds.toFixed(1)} s: ${detail}`;
+  return new GroupError(code, message, missing, where, seconds);
 }

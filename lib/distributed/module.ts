@@ -50,7 +50,7 @@ export async function averageGradientsAsync(
  */
 export function broadcastState(module: Module, group: ProcessGroup, options: BroadcastOptions = {}): void {
   const { parts, load } = stateOf(module, group, options, 'broadcastState');
-  for (const { data, finish } of parts) finish(group.broadcast(data, options));
+  for (const { data, finish } of parts) finish(group.send(data, 'broadcastState', options));
   load();
 }
 /** The same, while the event loop goes on. */
@@ -60,7 +60,7 @@ export async function broadcastStateAsync(
   options: BroadcastOptions = {},
 ): Promise<void> {
   const { parts, load } = stateOf(module, group, options, 'broadcastStateAsync');
-  for (const { data, finish } of parts) finish(await group.broadcastAsync(data, options));
+  for (const { data, finish } of parts) finish(await group.sendAsync(data, 'broadcastState', options));
   load();
 }
 

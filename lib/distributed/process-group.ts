@@ -184,13 +184,25 @@ export class ProcessGroup {
 
   /** x becomes what rank `root` has. */
   broadcast<A extends GroupArray>(x: A, options: BroadcastOptions = {}): A {
-    const { call, finish } = this.#broadcasting(x, options);
-    this.#run(call);
-    return finish();
+    return this.send(x, 'ProcessGroup.broadcast', options);
   }
   /** The same; x is read at the call, and written when the promise resolves. */
   async broadcastAsync<A extends GroupArray>(x: A, options: BroadcastOptions = {}): Promise<A> {
-    const { call, finish } = this.#broadcasting(x, options);
+    return this.sendAsync(x, 'ProcessGroup.broadcast', options);
+  }
+
+  /**
+   * The same for a caller of its own name.
+   * @internal
+   */
+  send<A extends GroupArray>(x: A, where: string, options: BroadcastOptions): A {
+    const { call, finish } = this.#broadcasting(x, where, options);
+    this.#run(call);
+    return finish();
+  }
+  /** @internal */
+  async sendAsync<A extends GroupArray>(x: A, where: string, options: BroadcastOptions): Promise<A> {
+    const { call, finish } = this.#broadcasting(x, where, options);
     await this.#start(call);
     return finish();
   }
@@ -264,8 +276,7 @@ export class ProcessGroup {
     return { ...this.#call(where, 'allGather', Kind.gather, options.timeout), input, output, detail };
   }
 
-  #broadcasting<A extends GroupArray>(x: A, options: BroadcastOptions): { call: Call; finish: () => A } {
-    const where = 'ProcessGroup.broadcast';
+  #broadcasting<A extends GroupArray>(x: A, where: string, options: BroadcastOptions): { call: Call; finish: () => A } {
     checkOptions(where, options, ['root', 'timeout']);
     const root = this.#checkRank(options.root ?? 0, where, 'root');
     const output = own(x, where);
@@ -404,7 +415,7 @@ function textOf(header: Uint8Array): string {
 
 export function checkTimeout(where: string, timeout: unknown): number {
   if (checkNumber(where, 'timeout', timeout) > 0 && (timeout as number) < 2 ** 31) return timeout as number;
-  throw new RangeError(`${where}: timeout must be a number of milliseconds above 0, but got ${timeout as number}`);
+  throw new RangeError(`${where}: timeout must be milliseconds above 0 and below 2^31, but got ${timeout as number}`);
 }
 
 /** A copy, which nobody else can take away. */

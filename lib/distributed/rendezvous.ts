@@ -6,10 +6,11 @@
 
 import { randomBytes } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, isIP, type Server, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { StateError } from '../internal/errors';
 import { version as versionOf } from '../internal/version';
+import { GroupError } from './process-group';
 import { isProof, Line, proofOf, type Message } from './rendezvous-line';
 
 export interface Where {
@@ -24,6 +25,7 @@ export interface Where {
   host?: string;
 }
 
+const caller = 'initProcessGroup';
 /** Of the messages here, and of what engines put into blobs. */
 const wireVersion = 1;
 const version = versionOf();
@@ -34,6 +36,8 @@ const helloCap = 16384;
 const greetingMs = 5000;
 const mostStrangers = 64;
 const retryMs = 50;
+/** A port that is taken, by the group before this one, say; a name that is not known yet. */
+const passing = ['EADDRINUSE', 'ENOTFOUND', 'EAI_AGAIN'];
 /** What the last words to others may take, and the last of rank 0. */
 const farewellMs = 1000;
 const verdictMs = 500;
@@ -45,16 +49,34 @@ const reason = (error: unknown): string => (error instanceof Error ? error.messa
 const isNonce = (value: unknown): value is string => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value);
 const now = (): number => performance.now();
 const isLoopback = (address: string): boolean => /^(::ffff:)?127\.|^::1$/.test(address);
+const plain = (address: string): string => address.replace(/^::ffff:/, '');
+/** As a failure crosses the wire. */
+const told = ({ code, message, ...more }: StateError): Message => ({
+  failed: { code, message, ranks: (more as Partial<GroupError>).ranks },
+});
 
 interface Member {
   line: Line;
-  blob: string;
+  isAsked: boolean;
+  blob: string | undefined;
+}
+
+function serve(at: { host?: string; port: number }, greet: (socket: Socket) => void): Promise<Server> {
+  return new Promise((resolve, reject) => {
+    const server = createServer(greet);
+    server.once('error', reject);
+    server.listen({ ...at, exclusive: true }, () => {
+      // Without descriptors, say, a connection is not accepted: others may be.
+      server.off('error', reject).on('error', () => undefined);
+      resolve(server);
+    });
+  });
 }
 
 /** The server of rank 0. */
 class Meeting {
   readonly #where: Where;
-  readonly #server: Server;
+  #server: Server | undefined;
   readonly #lines = new Set<Line>();
   /** Oldest first. */
   readonly #strangers = new Set<Line>();
@@ -66,33 +88,34 @@ class Meeting {
 
   constructor(where: Where) {
     this.#where = where;
-    this.#server = createServer((socket) => void this.#greet(socket));
   }
 
-  /** Waits for a port that is taken: by the group before this one, say. */
-  async listen(deadline: number): Promise<void> {
+  /**
+   * Resolves with the address at which rank 0 itself gets there. A name need not mean here what it means elsewhere: the
+   * own host's is often a loopback address, and a service's is of no interface. Behind it rank 0 listens at all.
+   */
+  async listen(deadline: number): Promise<string> {
+    const { address, port, token } = this.#where;
+    let isOpen = token !== '' && isIP(address) === 0 && address.toLowerCase() !== 'localhost';
     for (;;) {
       try {
-        return await new Promise((resolve, reject) => {
-          this.#server.once('error', reject);
-          this.#server.listen({ host: this.#where.address, port: this.#where.port, exclusive: true }, () => {
-            this.#server.off('error', reject);
-            // Without descriptors, say, a connection is not accepted: others may be.
-            this.#server.on('error', () => undefined);
-            resolve();
-          });
-        });
+        this.#server = await serve(isOpen ? { port } : { host: address, port }, (socket) => void this.#greet(socket));
+        return isOpen ? '127.0.0.1' : address;
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE' || now() + retryMs > deadline) {
+        const { code = '' } = error as NodeJS.ErrnoException;
+        if (code === 'EADDRNOTAVAIL' && token !== '' && !isOpen) {
+          isOpen = true;
+        } else if (passing.includes(code) && now() + retryMs <= deadline) {
+          await pause(retryMs);
+        } else {
           throw this.#error(`rank 0 cannot listen there: ${reason(error)}`);
         }
-        await pause(retryMs);
       }
     }
   }
 
   async close(): Promise<void> {
-    const closed = new Promise((resolve) => this.#server.close(resolve));
+    const closed = new Promise((resolve) => this.#server!.close(resolve));
     for (const line of this.#strangers) line.drop(new Error('the rendezvous is over'));
     const said = Promise.all([...this.#lines].map((line) => line.end()));
     await Promise.race([said, pause(farewellMs, undefined, { ref: false })]);
@@ -146,36 +169,63 @@ class Meeting {
     const rank = Number(hello['rank']);
     const wrong = this.#failure ?? this.#misfit(hello, rank);
     if (wrong) {
-      line.send({ failed: { code: wrong.code, message: wrong.message } });
+      line.send(told(wrong));
       return this.#fail(wrong);
     }
-    const member = { line, blob: String(hello['blob']) };
+    const member: Member = { line, isAsked: false, blob: undefined };
     this.#members.set(rank, member);
     // One that goes before all are there may come again.
     line.socket.once('close', () => {
       if (!this.#isComplete && this.#members.get(rank) === member) this.#members.delete(rank);
     });
     line.send({ welcome: true });
-    if (this.#members.size === this.#where.size) {
-      this.#isComplete = true;
-      const blobs = Array.from({ length: this.#where.size }, (_, r) => this.#members.get(r)!.blob);
-      for (const { line } of this.#members.values()) line.send({ blobs });
-      return;
+    this.#ask();
+    for (;;) {
+      const { blob, gaveUp, why } = await line.next();
+      if (typeof why === 'string') return this.#fail(this.#error(`rank ${rank} cannot take part: ${why}`));
+      if (typeof gaveUp === 'number') return this.#fail(this.#absence(gaveUp));
+      if (typeof blob === 'string' && member.isAsked) {
+        member.blob ??= blob;
+        this.#deliver();
+      }
     }
-    const { gaveUp, why } = await line.next();
-    if (typeof why === 'string') this.#fail(this.#error(`rank ${rank} cannot take part: ${why}`));
-    else if (typeof gaveUp === 'number') this.#fail(this.#absence(gaveUp));
   }
 
-  #error(why: string, code = 'ERR_RENDEZVOUS'): StateError {
-    return new StateError(code, `simdnorm: the rendezvous at ${places(this.#where)}: ${why}`);
+  /**
+   * Once all are there. Who came from this machine, by an address that means nothing on others, is to be reached where
+   * those have reached rank 0.
+   */
+  #ask(): void {
+    if (this.#members.size !== this.#where.size) return;
+    const members = [...this.#members.values()];
+    const here = members.map(({ line }) => line.socket.localAddress ?? '').find((at) => at !== '' && !isLoopback(at));
+    for (const member of members) {
+      if (member.isAsked) continue;
+      member.isAsked = true;
+      const isNear = isLoopback(member.line.socket.remoteAddress ?? '');
+      member.line.send({ bring: isNear && here !== undefined ? plain(here) : '' });
+    }
+  }
+
+  #deliver(): void {
+    const blobs = Array.from({ length: this.#where.size }, (_, r) => this.#members.get(r)?.blob);
+    if (this.#isComplete || blobs.includes(undefined)) return;
+    this.#isComplete = true;
+    for (const { line } of this.#members.values()) line.send({ blobs });
+  }
+
+  #error(why: string): StateError {
+    return new StateError('ERR_RENDEZVOUS', `${caller}: the rendezvous at ${places(this.#where)}: ${why}`);
   }
 
   #absence(ms: number): StateError {
-    const absent = Array.from({ length: this.#where.size }, (_, r) => r).filter((r) => !this.#members.has(r));
+    const ranks = Array.from({ length: this.#where.size }, (_, r) => r);
+    const away = ranks.filter((r) => !this.#members.has(r));
+    // Where all have come, one may have stopped since.
+    const absent = away.length > 0 ? away : ranks.filter((r) => this.#members.get(r)!.blob === undefined);
     const hint = this.#refused === undefined ? '' : `; a process at ${this.#refused} came with another token`;
     const why = `${named(absent)} of ${this.#where.size} did not come within ${seconds(ms)}${hint}`;
-    return this.#error(why, 'ERR_PEER_TIMEOUT');
+    return new GroupError('ERR_PEER_TIMEOUT', this.#error(why).message, absent, caller, ms / 1000);
   }
 
   #misfit(hello: Message, rank: number): StateError | undefined {
@@ -193,8 +243,7 @@ class Meeting {
   #fail(failure: StateError): void {
     if (this.#isComplete) return;
     this.#failure ??= failure;
-    const { code, message } = this.#failure;
-    for (const { line } of this.#members.values()) line.send({ failed: { code, message } });
+    for (const { line } of this.#members.values()) line.send(told(this.#failure));
   }
 }
 
@@ -203,10 +252,12 @@ class Visit {
   readonly #where: Where;
   readonly #blobFor: (host: string) => Uint8Array;
   readonly #deadline: number;
+  readonly #address: string;
   #brought: { host: string; blob: string } | undefined;
 
-  constructor(where: Where, blobFor: (host: string) => Uint8Array, deadline: number) {
+  constructor(where: Where, blobFor: (host: string) => Uint8Array, deadline: number, address = where.address) {
     this.#where = where;
+    this.#address = address;
     this.#blobFor = blobFor;
     this.#deadline = deadline;
   }
@@ -225,13 +276,12 @@ class Visit {
     }
     const { timeoutMs } = this.#where;
     const where = `nobody answers as rank 0 of the group at ${places(this.#where)}`;
-    throw new StateError('ERR_RENDEZVOUS', `simdnorm: ${where} within ${seconds(timeoutMs)}: ${reason(latest)}`);
+    throw new StateError('ERR_RENDEZVOUS', `${caller}: ${where} within ${seconds(timeoutMs)}: ${reason(latest)}`);
   }
 
   /** A StateError is final; after another error it tries again. */
   async #attempt(): Promise<Uint8Array[]> {
-    const { address, port } = this.#where;
-    const socket = connect({ host: address, port });
+    const socket = connect({ host: this.#address, port: this.#where.port });
     const line = new Line(socket, proofCap);
     const drop = (why: string) => () => line.drop(new Error(why));
     // A server that answers nothing may be a stranger at this port, or the connection is only half open.
@@ -239,7 +289,7 @@ class Visit {
     const late = setTimeout(() => line.send({ gaveUp: this.#where.timeoutMs }), this.#deadline - now());
     const end = setTimeout(drop('it answers no more'), this.#deadline + verdictMs - now());
     try {
-      await this.#introduce(line, socket);
+      await this.#introduce(line);
       return await this.#blobs(line, silence);
     } finally {
       for (const timer of [silence, late, end]) clearTimeout(timer);
@@ -247,7 +297,7 @@ class Visit {
     }
   }
 
-  async #introduce(line: Line, socket: Socket): Promise<void> {
+  async #introduce(line: Line): Promise<void> {
     const { token, rank, size } = this.#where;
     const { challenge } = await line.next();
     if (!isNonce(challenge)) throw new Error('it is no rendezvous');
@@ -256,32 +306,38 @@ class Visit {
     const { proof, refused } = await line.next();
     if (refused === 'token' || !isProof(proof, proofOf(token, 'server', challenge, nonce))) {
       const other = `the rendezvous at ${places(this.#where)} knows another token than this rank ${rank}`;
-      throw new StateError('ERR_TOKEN', `simdnorm: ${other}: SIMDNORM_TOKEN must be the same on all ranks`);
+      throw new StateError('ERR_TOKEN', `${caller}: ${other}: SIMDNORM_TOKEN must be the same on all ranks`);
     }
     // Only now: the other side is rank 0.
     line.cap = proofCap + size * (helloCap + 3);
-    const host = this.#where.host ?? (socket.localAddress ?? '').replace(/^::ffff:/, '');
-    const hello = { rank, size, version, wire: wireVersion };
-    try {
-      this.#brought ??= { host, blob: Buffer.from(this.#blobFor(host)).toString('base64') };
-    } catch (error) {
-      line.send({ ...hello, blob: '' });
-      line.send({ why: reason(error) });
-      throw error instanceof StateError ? error : new StateError('ERR_RENDEZVOUS', `simdnorm: ${reason(error)}`);
-    }
-    line.send({ ...hello, blob: this.#brought.blob });
+    line.send({ rank, size, version, wire: wireVersion });
   }
 
   async #blobs(line: Line, silence: NodeJS.Timeout): Promise<Uint8Array[]> {
     for (;;) {
-      const { blobs, failed } = await line.next();
+      const { bring, blobs, failed } = await line.next();
       clearTimeout(silence);
-      if (failed) {
-        const { code, message } = failed as { code: string; message: string };
-        throw new StateError(String(code), String(message));
-      }
+      if (typeof failed === 'object' && failed !== null) throw this.#failure(failed as Message);
+      if (typeof bring === 'string') this.#bring(line, bring);
       if (Array.isArray(blobs)) return blobs.map((blob) => new Uint8Array(Buffer.from(String(blob), 'base64')));
     }
+  }
+
+  #bring(line: Line, seen: string): void {
+    const host = this.#where.host ?? (isIP(seen) !== 0 ? seen : plain(line.socket.localAddress ?? ''));
+    try {
+      this.#brought ??= { host, blob: Buffer.from(this.#blobFor(host)).toString('base64') };
+    } catch (error) {
+      line.send({ why: reason(error) });
+      throw error instanceof StateError ? error : new StateError('ERR_RENDEZVOUS', `${caller}: ${reason(error)}`);
+    }
+    line.send({ blob: this.#brought.blob });
+  }
+
+  #failure({ code, message, ranks }: Message): StateError {
+    if (!Array.isArray(ranks)) return new StateError(String(code), String(message));
+    const waited = (this.#where.timeoutMs - (this.#deadline - now())) / 1000;
+    return new GroupError(String(code), String(message), ranks.map(Number), caller, waited);
   }
 }
 
@@ -295,14 +351,14 @@ async function checkToken(where: Where, deadline: number): Promise<void> {
       break;
     } catch (error) {
       if (now() + retryMs > deadline) {
-        throw new StateError('ERR_RENDEZVOUS', `simdnorm: no address of ${where.address}: ${reason(error)}`);
+        throw new StateError('ERR_RENDEZVOUS', `${caller}: no address of ${where.address}: ${reason(error)}`);
       }
       await pause(retryMs);
     }
   }
   throw new StateError(
     'ERR_TOKEN',
-    `simdnorm: ${places(where)} can be reached from other machines: set SIMDNORM_TOKEN to the same secret on all machines`,
+    `${caller}: ${places(where)} can be reached from other machines: set SIMDNORM_TOKEN to the same secret on all machines`,
   );
 }
 
@@ -316,12 +372,11 @@ export async function meet(
 ): Promise<{ host: string; blobs: Uint8Array[] }> {
   const deadline = now() + where.timeoutMs;
   await checkToken(where, deadline);
-  const visit = new Visit(where, blobFor, deadline);
-  if (where.rank !== 0) return visit.run();
+  if (where.rank !== 0) return new Visit(where, blobFor, deadline).run();
   const meeting = new Meeting(where);
-  await meeting.listen(deadline);
+  const address = await meeting.listen(deadline);
   try {
-    return await visit.run();
+    return await new Visit(where, blobFor, deadline, address).run();
   } finally {
     await meeting.close();
   }

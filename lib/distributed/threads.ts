@@ -1,7 +1,7 @@
 // The engine of worker_threads in one process: a SharedArrayBuffer in which every rank has a place of its own, and Atomics
 // to wait on. A rank writes only there; each adds up what it reads in the order of ranks, so all get the same bits.
 
-import { checkNumber, checkOptions, checkSize, describe, StateError } from '../internal/errors';
+import { checkOptions, checkSize, describe, StateError } from '../internal/errors';
 import {
   headerBytes,
   Kind,
@@ -31,8 +31,10 @@ export interface ThreadGroupOptions {
  *
  * @example
  * const memory = createThreadGroup(4);
- * for (let rank = 1; rank < 4; rank++) new Worker(file, { workerData: { memory, rank } });
- * const group = await initProcessGroup({ engine: 'threads', memory, rank: 0 });
+ * for (let rank = 0; rank < 4; rank++) {
+ *   const worker = new Worker(file, { workerData: { memory, rank } }); // there: initProcessGroup(workerData)
+ *   worker.on('exit', () => threadEnded(memory, rank)); // heard only while this thread does not block
+ * }
  */
 export function createThreadGroup(size: number, options: ThreadGroupOptions = {}): SharedArrayBuffer {
   const where = 'createThreadGroup';
@@ -44,7 +46,12 @@ export function createThreadGroup(size: number, options: ThreadGroupOptions = {}
   // Whole elements of every type.
   const slot = Math.ceil(slotBytes / 8) * 8;
   const bytes = start + groups * (line + size * (line + 2 * (headerBytes + slot)));
-  const memory = new SharedArrayBuffer(checkNumber(where, 'groups x size x slotBytes', bytes));
+  if (bytes > 2 ** 32) {
+    throw new RangeError(
+      `${where}: ${groups} groups of ${size} ranks with ${slot} bytes each need ${bytes} bytes, above 4 GiB`,
+    );
+  }
+  const memory = new SharedArrayBuffer(bytes);
   new Int32Array(memory).set([magic, size, groups, slot]);
   return memory;
 }

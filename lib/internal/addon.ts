@@ -82,8 +82,17 @@ export interface Addon extends GroupFunctions {
   bytesToCacheLine(buffer: ArrayBuffer): number;
   /** 1, or 0 and `detail` (512 bytes) says why. */
   mpiLoad(library: string, detail: Uint8Array): number;
-  /** An outcome; made is [handle, rank, size]. */
-  mpiOpen(timeoutMs: number, made: Float64Array, detail: Uint8Array): number;
+  /**
+   * An outcome; after 0, settle(outcome) is called later, and made is [handle, rank, size]. 4, at once: another environment
+   * of this process has a group.
+   */
+  mpiOpen(
+    timeoutMs: number,
+    made: Float64Array,
+    missing: Uint8Array,
+    detail: Uint8Array,
+    settle: (outcome: number) => void,
+  ): number;
   /** The process ends with an error, and shall not wait for its peers. */
   mpiAbandon(): void;
 }

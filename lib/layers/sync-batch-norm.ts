@@ -14,7 +14,10 @@ import { isLazy } from './lazy';
 export interface SyncBatchNormOptions extends BatchNormOptions {
   /** The ranks that normalize together; default null: the group of `initProcessGroup`, if there is one when it is used. */
   processGroup?: ProcessGroup | null | undefined;
-  /** What messages call the layer; `convertSyncBatchNorm` gives its place in the network. */
+  /**
+   * What messages call the layer, and what ranks know it by: two layers that agree in name and settings are taken for the
+   * same. `convertSyncBatchNorm` gives its place in the network.
+   */
   name?: string | undefined;
 }
 
@@ -47,7 +50,7 @@ export interface SyncBatchNormOptions extends BatchNormOptions {
  *
  * @example
  * const group = await initProcessGroup();
- * const bn = new SyncBatchNorm(64);
+ * const bn = new SyncBatchNorm(64, { name: 'stem' });
  * const y = bn.forward(x); // on every rank
  */
 export class SyncBatchNorm extends BatchNorm {
@@ -55,6 +58,8 @@ export class SyncBatchNorm extends BatchNorm {
   readonly name: string;
   #processGroup: ProcessGroup | null = null;
   #group: ProcessGroup | null = null;
+  /** Whether it has taken part in a group of `initProcessGroup`. */
+  #hasJoined = false;
 
   constructor(numFeatures: number, options: SyncBatchNormOptions = {}) {
     super(numFeatures, options, ['processGroup', 'name']);
@@ -75,12 +80,27 @@ export class SyncBatchNorm extends BatchNorm {
       throw new TypeError(`${this.where}: processGroup must be a ProcessGroup or null, but got ${describe(group)}`);
     }
     this.#processGroup = group;
+    this.#hasJoined = false;
   }
 
   /** The group that this call is one of, or null where it is nobody else's business. */
   #syncing(): ProcessGroup | null {
     const group = this.training ? (this.#processGroup ?? defaultGroup()) : null;
     return group && group.size > 1 ? group : null;
+  }
+
+  /** The same at a call, which is no rank's own business only because its group has ended. */
+  #join(where: string): ProcessGroup | null {
+    const group = this.#syncing();
+    if (!group && this.training && !this.#processGroup && this.#hasJoined) {
+      throw new StateError(
+        'ERR_GROUP_CLOSED',
+        `${where}: the group of initProcessGroup, with which this layer has normalized, is closed; make a new one, or set ` +
+          'processGroup (null: to go on alone)',
+      );
+    }
+    this.#hasJoined ||= group !== null && !this.#processGroup;
+    return group;
   }
 
   protected override get alone(): boolean {
@@ -110,7 +130,7 @@ export class SyncBatchNorm extends BatchNorm {
 
   protected override compute(...all: Parameters<typeof forward>): ReturnType<typeof forward> {
     const [where, x, plan, keep, out, add = null] = all;
-    const group = this.#syncing();
+    const group = this.#join(where);
     if (!group) return super.compute(...all);
     const { own, proceed } = forwardOverRanks(where, x, plan, keep, out, add);
     const result = proceed(group.gather(own, where, this.#agreement(plan)));
@@ -121,7 +141,7 @@ export class SyncBatchNorm extends BatchNorm {
     ...all: Parameters<BatchNorm['computeAsync']>
   ): ReturnType<BatchNorm['computeAsync']> {
     const [where, x, plan, keep, out] = all;
-    const group = this.#syncing();
+    const group = this.#join(where);
     if (!group) return super.computeAsync(...all);
     const result = await forwardOverRanksAsync(where, x, plan, keep, out, (own) =>
       group.gatherAsync(own, nameOf(where), this.#agreement(plan)),

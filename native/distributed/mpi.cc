@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <new>
@@ -26,6 +27,7 @@ enum Tag { kHeaderTag = 0, kDataTag, kEndTag, kNoteTag };
 constexpr size_t kPiece = size_t(8) << 20;
 
 constexpr milliseconds kRollCall(500);
+constexpr std::chrono::seconds kLeaving(10);
 
 // Between two looks at what has arrived. MPI moves large data only while somebody looks.
 class Pause {
@@ -104,8 +106,9 @@ template <class H>
 class MpiEngine final : public Engine {
  public:
   // Null without memory. An engine on a communicator that is not its own leaves no notes there.
-  static MpiEngine* make(H comm, int rank, int size, bool own) {
-    MpiEngine* const e = new (std::nothrow) MpiEngine(comm, rank, size, own);
+  // `stopped` closes it as well.
+  static MpiEngine* make(H comm, int rank, int size, bool own, const std::atomic<bool>* stopped = nullptr) {
+    MpiEngine* const e = new (std::nothrow) MpiEngine(comm, rank, size, own, stopped);
     if (!e || (e->requests_ && e->headers_ && e->notes_)) return e;
     delete e;
     return nullptr;
@@ -150,7 +153,7 @@ class MpiEngine final : public Engine {
       if (ranks[i] == rank_) color = 0;
     }
     auto* const job = new (std::nothrow) CommSplit<H>(comm_, color, rank_);
-    Outcome outcome = job ? Blocking::run(job, c.deadline, closed_) : Outcome::kFailed;
+    Outcome outcome = job ? Blocking::run(job, c.deadline, stopped_) : Outcome::kFailed;
     if (outcome == Outcome::kTimeout) say(c, "not all ranks have come to MPI_Comm_split");
     if (outcome == Outcome::kFailed) say(c, "no memory, or no thread");
     if (outcome == Outcome::kOk) {
@@ -169,8 +172,14 @@ class MpiEngine final : public Engine {
   }
 
  private:
-  MpiEngine(H comm, int rank, int size, bool own)
-      : l_(library<H>()), comm_(comm), rank_(rank), size_(size), own_(own), n_(static_cast<size_t>(size)) {
+  MpiEngine(H comm, int rank, int size, bool own, const std::atomic<bool>* stopped)
+      : l_(library<H>()),
+        comm_(comm),
+        rank_(rank),
+        size_(size),
+        own_(own),
+        n_(static_cast<size_t>(size)),
+        stopped_(stopped ? *stopped : closed_) {
     requests_ = new (std::nothrow) H[4 * n_ + 1];
     for (size_t i = 0; requests_ && i <= 4 * n_; i++) requests_[i] = l_.no_request;
     headers_ = static_cast<uint8_t*>(malloc((n_ + 1) * kHeader));
@@ -198,7 +207,7 @@ class MpiEngine final : public Engine {
           if (wait != Wait::kMore) return wait;
         }
       }
-      if (closed_.load(std::memory_order_relaxed) && !even_closed) return Wait::kClosed;
+      if (stopped_.load(std::memory_order_relaxed) && !even_closed) return Wait::kClosed;
       if (!pause.until(deadline)) return Wait::kLate;
     }
   }
@@ -475,6 +484,7 @@ class MpiEngine final : public Engine {
   const bool own_;
   const size_t n_;  // size_
   std::atomic<bool> closed_{false};
+  const std::atomic<bool>& stopped_;
   bool dead_ = false;
   bool unfinished_ = false;
   H* requests_;       // by Place; the last is of a collective
@@ -487,6 +497,9 @@ class MpiEngine final : public Engine {
 template <class H>
 class Begin : public Blocking {
  public:
+  // Ranks of a short timeout need time to end, too.
+  explicit Begin(Deadline::duration timeout) : patience(std::max<Deadline::duration>(timeout, kLeaving)) {}
+  const Deadline::duration patience;
   int rank = 0, size = 0, level = 0;
   int error = kSuccess;
 
@@ -498,7 +511,7 @@ class Begin : public Blocking {
     if (error != kSuccess) return;
     error = initialized ? l.query_thread(&level) : l.init_thread(nullptr, nullptr, kSerialized, &level);
     if (error != kSuccess) return;
-    if (!initialized) finalize_at_exit();
+    if (!initialized) finalize_at_exit(patience);
     l.comm_set_errhandler(l.world, l.errors_return);
     l.comm_rank(l.world, &rank);
     l.comm_size(l.world, &size);
@@ -506,15 +519,15 @@ class Begin : public Blocking {
 };
 
 template <class H>
-Outcome open_world(Deadline::duration timeout, char* detail, Engine** made) {
-  const std::atomic<bool> closed{false};
+Outcome open_world(const Opening& opening, Engine** made) {
   Collective c = {};
   c.kind = Kind::kBarrier;
-  c.detail = detail;
-  c.deadline = Clock::now() + timeout;
-  auto* const begin = new (std::nothrow) Begin<H>;
-  Outcome outcome = begin ? Blocking::run(begin, c.deadline, closed) : Outcome::kFailed;
-  if (outcome == Outcome::kTimeout) say(c, "not all ranks have come to MPI_Init");
+  c.detail = opening.detail;
+  c.deadline = Clock::now() + opening.timeout;
+  auto* const begin = new (std::nothrow) Begin<H>(opening.timeout);
+  Outcome outcome = begin ? Blocking::run(begin, c.deadline, opening.stopped) : Outcome::kFailed;
+  if (outcome == Outcome::kTimeout) say(c, "in MPI_Init");
+  if (outcome == Outcome::kFailed) say(c, "no memory, or no thread");
   if (outcome != Outcome::kOk) return outcome;
   const int rank = begin->rank, size = begin->size, level = begin->level, error = begin->error;
   delete begin;
@@ -526,34 +539,32 @@ Outcome open_world(Deadline::duration timeout, char* detail, Engine** made) {
   const std::unique_ptr<uint8_t[]> headers(new (std::nothrow) uint8_t[n * kHeader]);
   const std::unique_ptr<uint8_t[]> missing(new (std::nothrow) uint8_t[n]());
   const std::unique_ptr<int[]> ranks(new (std::nothrow) int[n]);
-  const std::unique_ptr<Engine> world(MpiEngine<H>::make(library<H>().world, rank, size, false));
-  if (!headers || !missing || !ranks || !world) return Outcome::kFailed;
+  const std::unique_ptr<Engine> world(MpiEngine<H>::make(library<H>().world, rank, size, false, &opening.stopped));
+  if (!headers || !missing || !ranks || !world) {
+    say(c, "out of memory");
+    return Outcome::kFailed;
+  }
   const uint8_t header[kHeader] = "a new group of all ranks";
   c.header = header;
   c.headers = headers.get();
   c.missing = missing.get();
-  outcome = world->run(c);
-  if (outcome == Outcome::kTimeout) {
-    int at = snprintf(detail, kDetail, "no answer from rank");
-    for (int r = 0; r < size && at < static_cast<int>(kDetail) - 16; r++) {
-      if (missing[r]) at += snprintf(detail + at, kDetail - at, " %d", r);
-    }
-  }
-  if (outcome != Outcome::kOk) return outcome;
   for (int r = 0; r < size; r++) ranks[r] = r;
-  return world->split(ranks.get(), size, c, made);
+  outcome = world->run(c);
+  if (outcome == Outcome::kOk) outcome = world->split(ranks.get(), size, c, made);
+  memcpy(opening.missing, missing.get(), n < opening.room ? n : opening.room);
+  return outcome;
 }
 
 }  // namespace
 
 bool mpi_load(const char* library, char* detail) { return load(library, detail); }
 
-Outcome mpi_open(Deadline::duration timeout, char* detail, Engine** made) {
+Outcome mpi_open(const Opening& opening, Engine** made) {
   switch (loaded()) {
     case Abi::kOpenMpi:
-      return open_world<void*>(timeout, detail, made);
+      return open_world<void*>(opening, made);
     case Abi::kMpich:
-      return open_world<int>(timeout, detail, made);
+      return open_world<int>(opening, made);
     default:
       return Outcome::kFailed;
   }

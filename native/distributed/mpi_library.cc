@@ -9,6 +9,7 @@
 
 #ifndef _WIN32
 #include <dlfcn.h>
+#include <unistd.h>
 #endif
 
 namespace simdnorm::distributed::mpi {
@@ -18,9 +19,12 @@ std::mutex g_lock;
 std::atomic<bool> g_abandoned{false};
 std::atomic<int> g_in_use{0};
 
-Abi g_loaded = Abi::kNone;
+std::atomic<Abi> g_loaded{Abi::kNone};
 Library<void*> g_open_mpi;
 Library<int> g_mpich;
+
+// Of a rank that ends, with the others.
+Deadline::duration g_patience;
 
 #ifndef _WIN32
 
@@ -46,7 +50,7 @@ bool find_functions(void* handle, Library<H>* l, char* detail) {
          find(handle, "MPI_Comm_free", &l->comm_free, detail) && find(handle, "MPI_Isend", &l->isend, detail) &&
          find(handle, "MPI_Irecv", &l->irecv, detail) && find(handle, "MPI_Iprobe", &l->iprobe, detail) &&
          find(handle, "MPI_Test", &l->test, detail) && find(handle, "MPI_Iallreduce", &l->iallreduce, detail) &&
-         find(handle, "MPI_Ibcast", &l->ibcast, detail);
+         find(handle, "MPI_Ibcast", &l->ibcast, detail) && find(handle, "MPI_Ibarrier", &l->ibarrier, detail);
 }
 
 // Handles are the addresses of objects.
@@ -109,6 +113,43 @@ bool names_mpich(void* handle) {
   return strstr(version, "MPICH") || strstr(version, "MVAPICH") || strstr(version, "Intel");
 }
 
+// MPI_Finalize waits for all ranks, in a loop, and for ever where one hangs: whether all have come is found out before.
+template <class H>
+bool all_have_come(const Library<H>& l, Deadline deadline) {
+  H request = l.no_request;
+  int done = 0;
+  if (l.ibarrier(l.world, &request) != kSuccess) return false;
+  while (l.test(&request, &done, l.ignore) == kSuccess) {
+    if (done) return true;
+    if (std::chrono::steady_clock::now() >= deadline) return false;
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+  return false;
+}
+
+// On a thread of its own, because a rank may still stop in the midst of it.
+bool finalize_until(int (*finalize)(), Deadline deadline) {
+  static int (*call)();
+  static std::atomic<bool> ended{false};
+  call = finalize;
+  const auto serve = [](void*) -> void* {
+    call();
+    ended.store(true);
+    return nullptr;
+  };
+  if (!parallel::start_thread(serve, nullptr)) return false;
+  while (!ended.load() && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+  return ended.load();
+}
+
+template <class H>
+bool finalize_within(const Library<H>& l, Deadline::duration patience) {
+  return all_have_come(l, std::chrono::steady_clock::now() + patience) &&
+         finalize_until(l.finalize, std::chrono::steady_clock::now() + patience);
+}
+
 // Never unlocked: what still polls then, on a thread of its own, stays out of a library that is ending.
 void finalize() {
   bool locked = false;
@@ -116,7 +157,12 @@ void finalize() {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   if (!locked || g_abandoned.load() || g_in_use.load() > 0) return;
-  g_loaded == Abi::kOpenMpi ? g_open_mpi.finalize() : g_mpich.finalize();
+  const Deadline::duration patience = g_patience;
+  if (g_loaded == Abi::kOpenMpi ? finalize_within(g_open_mpi, patience) : finalize_within(g_mpich, patience)) return;
+  fprintf(stderr, "simdnorm: MPI: not all ranks have ended within %.0f s of this one; it ends without them\n",
+          std::chrono::duration<double>(patience).count());
+  // Neither handlers nor destructors, which a thread that is still in MPI would not survive.
+  _exit(1);
 }
 
 #endif
@@ -131,7 +177,7 @@ template <>
 const Library<int>& library<int>() {
   return g_mpich;
 }
-Abi loaded() { return g_loaded; }
+Abi loaded() { return g_loaded.load(); }
 std::mutex& lock() { return g_lock; }
 void abandon() { g_abandoned.store(true); }
 InUse::InUse() { g_in_use.fetch_add(1); }
@@ -142,7 +188,7 @@ bool load(const char*, char* detail) {
   strcpy(detail, "MPI groups are not supported on Windows");
   return false;
 }
-void finalize_at_exit() {}
+void finalize_at_exit(Deadline::duration) {}
 #else
 bool load(const char* name, char* detail) {
   static std::mutex mutex;
@@ -172,7 +218,10 @@ bool load(const char* name, char* detail) {
   snprintf(known, sizeof known, "%s", name);
   return abi != Abi::kNone;
 }
-void finalize_at_exit() { atexit(finalize); }
+void finalize_at_exit(Deadline::duration patience) {
+  g_patience = patience;
+  atexit(finalize);
+}
 #endif
 
 Outcome Blocking::run(Blocking* job, Deadline deadline, const std::atomic<bool>& closed) {

@@ -29,6 +29,7 @@ struct Library {
   int (*test)(H* request, int* flag, void* status);
   int (*iallreduce)(const void* in, void* out, int count, H type, H operation, H comm, H* request);
   int (*ibcast)(void* data, int count, H type, int root, H comm, H* request);
+  int (*ibarrier)(H comm, H* request);
 
   H world, no_comm, no_request, errors_return, byte;
   H types[6], operations[4];  // by Type, Operation
@@ -48,8 +49,9 @@ Abi loaded();
 // All calls of a process, one at a time: MPI_THREAD_SERIALIZED is what libraries have, and the fastest.
 std::mutex& lock();
 
-// MPI_Finalize at exit, unless something was `abandoned` or is in use.
-void finalize_at_exit();
+// MPI_Finalize at exit, unless something was `abandoned` or is in use. Where other ranks do not end within `patience`,
+// the process ends without it, with 1.
+void finalize_at_exit(Deadline::duration patience);
 void abandon();
 class InUse {
  public:

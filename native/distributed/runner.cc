@@ -15,8 +15,15 @@ Runner::~Runner() {
 
 void Runner::run(Work* work) {
   Lock lock(mutex_);
+  if (dead_) return;
   append(work);
-  while (first_ != work) changed_.wait(lock);
+  const Deadline deadline = work->collective.deadline;
+  while (first_ != work) {
+    if (changed_.wait_until(lock, deadline) != std::cv_status::timeout || first_ == work) continue;
+    remove(work);
+    give_up(work);
+    return;
+  }
   execute_first(lock);
 }
 
@@ -42,17 +49,34 @@ void Runner::close() {
 }
 
 void Runner::append(Work* work) {
+  work->collective.deadline = std::chrono::steady_clock::now() + work->timeout;
   work->next = nullptr;
+  work->has_waited = first_ != nullptr;
   (first_ ? last_->next : first_) = work;
   last_ = work;
 }
 
+void Runner::remove(Work* work) {
+  Work* before = first_;
+  while (before->next != work) before = before->next;
+  before->next = work->next;
+  if (last_ == work) last_ = before;
+}
+
+// Nobody else is to blame, but this rank now is a call behind the others.
+void Runner::give_up(Work* work) {
+  say(work->collective, "the calls before it took all its time");
+  work->outcome = Outcome::kTimeout;
+  dead_ = true;
+}
+
 void Runner::execute_first(Lock& lock) {
   Work* const work = first_;
-  if (!dead_) {
+  const Collective& c = work->collective;
+  if (!dead_ && work->has_waited && std::chrono::steady_clock::now() >= c.deadline) {
+    give_up(work);
+  } else if (!dead_) {
     lock.unlock();
-    Collective& c = work->collective;
-    c.deadline = std::chrono::steady_clock::now() + work->timeout;
     work->outcome = work->ranks ? engine_->split(work->ranks, work->count, c, &work->made) : engine_->run(c);
     lock.lock();
     if (work->outcome != Outcome::kOk) dead_ = true;

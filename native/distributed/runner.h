@@ -10,8 +10,7 @@
 
 namespace simdnorm::distributed {
 
-// A collective, or a split where there are ranks. It has the timeout from when its turn comes: those before it in the
-// queue have theirs.
+// A collective, or a split where there are ranks. Its timeout counts from the call, whatever else is in the queue.
 struct Work {
   Collective collective = {};
   Deadline::duration timeout = {};
@@ -21,6 +20,9 @@ struct Work {
   Outcome outcome = Outcome::kClosed;
   // Of work that was started: called on the group's thread, which does not look at the work afterwards.
   void (*ended)(Work*) = nullptr;
+
+  // The runner's own:
+  bool has_waited = false;  // for others
   Work* next = nullptr;
 };
 
@@ -40,6 +42,8 @@ class Runner {
  private:
   using Lock = std::unique_lock<std::mutex>;
   void append(Work* work);
+  void remove(Work* work);  // which is not the first
+  void give_up(Work* work);
   void execute_first(Lock& lock);
   void serve();
 

@@ -39,9 +39,8 @@ const collective = (operation: string): string =>
   isOfLayer(operation) ? 'allGather' : operation.startsWith('average') ? 'allReduce' : operation.replace('Async', '');
 
 function expectTold(told: Told, rank: number, operation: string, codes: string[], within = timeout): void {
-  const where = isOfLayer(operation)
-    ? `SyncBatchNorm.${operation.replace('Async', '')}`
-    : `ProcessGroup.${collective(operation)}`;
+  const of = isOfLayer(operation) ? 'SyncBatchNorm.' : operation.startsWith('average') ? '' : 'ProcessGroup.';
+  const where = `${of}${operation.replace('Async', '')}`;
   expect(told).toMatchObject({
     name: 'StateError',
     isUnchanged: true,

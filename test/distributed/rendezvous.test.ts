@@ -2,6 +2,7 @@ import { connect, createServer, type AddressInfo, type Server, type Socket } fro
 import { networkInterfaces } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
 import { meet, type Where } from '../../lib/distributed/rendezvous';
+import { GroupError } from '../../lib/distributed/process-group';
 import { isProof, Line, proofOf, type Message } from '../../lib/distributed/rendezvous-line';
 import { version } from '../../lib/internal/version';
 
@@ -15,6 +16,11 @@ async function freePort(): Promise<number> {
   await new Promise((resolve) => server.close(resolve));
   return port;
 }
+
+/** An address of this machine that others may reach. */
+const reachable = Object.values(networkInterfaces())
+  .flat()
+  .find((found) => found && !found.internal && found.family === 'IPv4')?.address;
 
 const blobOf = (rank: number) => Uint8Array.of(rank, 255 - rank, 7);
 const come = (where: Partial<Where> & { port: number; rank: number }) =>
@@ -117,6 +123,49 @@ describe('a meeting', () => {
     await meeting;
   });
 
+  test('warns of nothing meanwhile', async () => {
+    const port = await freePort();
+    const server = await listen(port, (socket) => socket.destroy());
+    const warnings: string[] = [];
+    const note = ({ name }: Error) => void warnings.push(name);
+    process.on('warning', note);
+    const meeting = Promise.all(all({ port }, 2));
+    await pause(900);
+    server.close();
+    await meeting;
+    process.off('warning', note);
+    expect(warnings).toEqual([]);
+  });
+
+  // A name of the own host is often a loopback address there, and a service's address is of no interface.
+  test.each(['rank-0.example', '198.51.100.1'])('at %s: rank 0 listens at all addresses', async (elsewhere) => {
+    const port = await freePort();
+    const ranks = [come({ port, rank: 0, address: elsewhere }), come({ port, rank: 1 })];
+    for (const { host, blobs } of await Promise.all(ranks)) {
+      expect(host).toBe(address);
+      expect(blobs).toHaveLength(2);
+    }
+  });
+
+  test.each(['127.0.0.1', 'localhost'])('at %s: it listens nowhere else', async (local) => {
+    if (!reachable) return;
+    const port = await freePort();
+    const zero = ending(come({ port, rank: 0, address: local, timeoutMs: 600 }));
+    const { message } = await ending(come({ port, rank: 1, address: reachable, timeoutMs: 300 }));
+    expect(message).toMatch(/ECONNREFUSED/);
+    await zero;
+  });
+
+  (reachable ? test : test.skip)('with others elsewhere: ranks of its machine are where those reach it', async () => {
+    const port = await freePort();
+    const results = await Promise.all([
+      come({ port, rank: 0, size: 3, address: 'rank-0.example' }),
+      come({ port, rank: 1, size: 3 }),
+      come({ port, rank: 2, size: 3, address: reachable! }),
+    ]);
+    expect(results.map(({ host }) => host)).toEqual([reachable, reachable, reachable]);
+  });
+
   test('of several groups at several ports', async () => {
     const ports = await Promise.all([freePort(), freePort(), freePort()]);
     await Promise.all(ports.flatMap((port) => all({ port }, 2)));
@@ -141,6 +190,16 @@ describe('who does not come', () => {
     expect(code).toBe('ERR_RENDEZVOUS');
     expect(message).toMatch(new RegExp(`${address}:${port} within 0.4 s: .*ECONNREFUSED`));
     expect(ms).toBeLessThan(1500);
+  });
+
+  test('after all have met: who brings no blob is named', async () => {
+    const port = await freePort();
+    const zero = come({ port, rank: 0, timeoutMs: 700 });
+    const line = await prove(port);
+    line.send(hello({}));
+    await expect(zero).rejects.toMatchObject({ code: 'ERR_PEER_TIMEOUT', ranks: [1], name: 'StateError' });
+    await expect(zero).rejects.toBeInstanceOf(GroupError);
+    line.drop(new Error('gone'));
   });
 
   test('a rank that goes before all are there may come again', async () => {
@@ -240,9 +299,6 @@ describe('the token', () => {
     expect((await zero).code).toBe('ERR_PEER_TIMEOUT');
   });
 
-  const reachable = Object.values(networkInterfaces())
-    .flat()
-    .find((found) => found && !found.internal && found.family === 'IPv4')?.address;
   test.each(['192.0.2.1', ...(reachable ? [reachable] : [])])('is needed at %s', async (other) => {
     const port = await freePort();
     for (const rank of [0, 1]) {
@@ -310,6 +366,10 @@ describe('strangers', () => {
     head.writeUInt32BE(length, 4);
     return Buffer.concat([head, body]);
   };
+  const text = (message: Message): Buffer => {
+    const body = Buffer.from(JSON.stringify(message));
+    return frame(body.length, body);
+  };
   const bytes = (n: number, value: number) => Buffer.alloc(n, value);
   const said: [string, Buffer][] = [
     ['nothing', bytes(0, 0)],
@@ -325,6 +385,9 @@ describe('strangers', () => {
     ['an empty frame', frame(0, bytes(0, 0))],
     ['an object without a proof', frame(2, Buffer.from('{}'))],
     ['a proof of another kind', frame(24, Buffer.from('{"nonce":[],"proof":{} }'))],
+    ['a nonce and a proof that are no text', text({ nonce: { toString: 1 }, proof: { toString: 1 } })],
+    ['a proof of lists', text({ nonce: 'ab'.repeat(32), proof: [['ab'.repeat(32)]] })],
+    ['a proof of a huge number', text({ nonce: 'ab'.repeat(32), proof: 1e308, length: 64 })],
     ['a thousand empty objects', Buffer.concat(Array.from({ length: 1000 }, () => frame(2, Buffer.from('{}'))))],
   ];
 
@@ -368,6 +431,58 @@ describe('strangers', () => {
     expect(performance.now() - begin).toBeLessThan(6500);
     await zero;
   });
+
+  const strange: unknown[] = [{ toString: 1 }, { valueOf: {} }, 1e308, -0.5, [[[[]]]], [[1]], null, true, '\0'];
+
+  test.each(['rank', 'size', 'version', 'wire', 'blob', 'gaveUp', 'why', '__proto__'])(
+    'with a proof, and a %s of another kind',
+    async (field) => {
+      const attempt = async (value: unknown) => {
+        const port = await freePort();
+        const zero = ending(come({ port, rank: 0, timeoutMs: 4000 }));
+        const line = await prove(port);
+        line.send({ ...hello({}), [field]: value });
+        line.send({ [field]: value });
+        await Promise.race([pause(100), closing(line.socket)]);
+        line.drop(new Error('gone'));
+        await pause(20);
+        // What a rank says may end the meeting, with words, and nothing else.
+        await ending(come({ port, rank: 1, timeoutMs: 1000 }));
+        const { code, message, value: met } = await zero;
+        if (met) expect(met.blobs).toHaveLength(2);
+        else
+          expect([code, message]).toEqual([
+            expect.stringMatching(/^ERR_(RENDEZVOUS|PEER_TIMEOUT)$/),
+            expect.any(String),
+          ]);
+      };
+      await Promise.all(strange.map(attempt));
+    },
+  );
+
+  test.each(['bring', 'blobs', 'failed'])(
+    'at the port of rank 0, with a proof, and a %s of another kind',
+    async (field) => {
+      const attempt = async (value: unknown) => {
+        const port = await freePort();
+        const server = await listen(port, (socket) => {
+          const line = new Line(socket, 1 << 16);
+          const challenge = 'cd'.repeat(32);
+          const answer = ({ nonce }: Message) => {
+            line.send({ proof: proofOf('secret', 'server', challenge, String(nonce)) });
+            line.send({ [field]: value });
+          };
+          line.send({ challenge });
+          void line.next().then(answer, () => undefined);
+        });
+        const { value: met, message, ms } = await ending(come({ port, rank: 1, timeoutMs: 300 }));
+        expect(ms).toBeLessThan(2500);
+        expect(met ? met.blobs : message).toEqual(met ? expect.any(Array) : expect.any(String));
+        server.close();
+      };
+      await Promise.all([...strange, { code: { toString: 1 }, message: [] }, { code: 'A', ranks: [{}] }].map(attempt));
+    },
+  );
 
   test('with a proof, but with too much to say', async () => {
     const port = await freePort();
