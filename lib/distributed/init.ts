@@ -53,13 +53,13 @@ let isUnderWay = false;
  * Joins the other ranks, and makes the group that layers use by default, until it is closed. All ranks call it.
  *
  * Rank and size come from the variables of torchrun (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), Open MPI, PMI
- * (MPICH), SLURM's srun or a Kubernetes indexed job (JOB_COMPLETION_INDEX, with WORLD_SIZE), whichever is there first. Under SLURM
- * and Kubernetes set MASTER_ADDR to where rank 0 runs.
+ * (MPICH), SLURM's srun or a Kubernetes indexed job (JOB_COMPLETION_INDEX, with WORLD_SIZE), whichever is there first. Under
+ * SLURM and Kubernetes set MASTER_ADDR to where rank 0 runs.
  *
  * *Throws* (rejects with) StateError: `code` 'ERR_ENGINE_NOT_FOUND' where the engine is not installed, with what to install;
- * 'ERR_ENVIRONMENT' for variables that say nothing sensible; 'ERR_RENDEZVOUS', 'ERR_PEER_TIMEOUT', 'ERR_PEER_LOST' where ranks do not come,
- * which it names; 'ERR_TOKEN' where a secret is missing or wrong; 'ERR_ENGINE' for what the engine has to say; 'ERR_BUSY' while
- * there is a group. TypeError and RangeError for wrong options.
+ * 'ERR_ENVIRONMENT' for variables that say nothing sensible; 'ERR_RENDEZVOUS', 'ERR_PEER_TIMEOUT', 'ERR_PEER_LOST' where
+ * ranks do not come, which it names as far as it can; 'ERR_TOKEN' where a secret is missing or wrong; 'ERR_ENGINE' for what the
+ * engine has to say; 'ERR_BUSY' while there is a group. TypeError and RangeError for wrong options.
  *
  * *Matches* torch.distributed.init_process_group. Differences: it returns the group; nobody needs to say an engine; without a
  * launcher it makes a group of one, so that a program runs alone as well; the timeout is 1 minute, not 30.

@@ -45,7 +45,9 @@ async function rank() {
   /** Joins the others: all of the job, or as rank `rank` of `size`. Each `key` is another group of threads. */
   const joinGroup = async ({ key = 'all', ...options } = {}) => {
     const given = { timeout: job.timeout, ...options };
-    if (job.engine !== 'threads') return distributed.initProcessGroup({ engine: job.engine, ...given });
+    // Its launcher says who is who, each time.
+    if (job.engine === 'mpi') return distributed.initProcessGroup({ engine: 'mpi', timeout: given.timeout });
+    if (job.engine === 'gloo') return distributed.initProcessGroup({ engine: 'gloo', ...given });
     const { size: wanted = size, rank: as = rank, ...rest } = given;
     parentPort.postMessage({ key, size: wanted, as });
     const memory = await new Promise((resolve) => parentPort.once('message', resolve));
