@@ -152,9 +152,7 @@ const deaths = ['forward', 'backwardAsync', 'allReduce', 'newGroup'];
 const isMpich = (engine: EngineHere): boolean => /MPICH/.test(engine.name);
 
 onEveryEngine('a rank that is frozen', (engine) => {
-  it.each(['forward', 'allReduceAsync'])('%s', (operation) =>
-    gone(engine, operation, 'freeze', 100),
-  );
+  it.each(['forward', 'allReduceAsync'])('%s', (operation) => gone(engine, operation, 'freeze', 100));
 });
 
 onEveryEngine('a rank that is killed', (engine) => {
