@@ -135,6 +135,8 @@ std::vector<uint16_t> Mesh::ports() {
 
 void Mesh::connect(int peer, const std::vector<char>& address) { getPair(peer)->connect(address); }
 
+void Mesh::limit(milliseconds timeout) { transportContext_->setTimeout(timeout); }
+
 void Mesh::poison() {
   // A wait that is over closes all connections of a context, and that is the only way to do so from another thread.
   uint8_t nothing;
@@ -335,6 +337,8 @@ Outcome GlooEngine::together(const Collective& c, Body body) {
   };
   Note mine{};
   try {
+    // Of the waits of its algorithms, those that do not pass on the timeout they were given.
+    collective_->limit(left(c.deadline));
     body();
   } catch (const std::exception& e) {
     mine.failed = 1;

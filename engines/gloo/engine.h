@@ -23,6 +23,8 @@ class Mesh final : public gloo::Context {
   // Ports where this rank waits for each other one, 0 for itself.
   std::vector<uint16_t> ports();
   void connect(int peer, const std::vector<char>& address);
+  // Of waits that are not given a timeout of their own.
+  void limit(std::chrono::milliseconds timeout);
   // All that waits here fails, and finds the connections closed, on this and on the other ranks.
   void poison();
 };

@@ -6,6 +6,8 @@ export interface Kill {
   rank: number;
   after: number;
   asynchronous: boolean;
+  /** Frozen it keeps its connections, and is missed when the time is over. */
+  signal: 'SIGKILL' | 'SIGSTOP';
 }
 
 /** Seeded, so that a moment that did harm can be had again. */
@@ -19,6 +21,7 @@ export function randomKills(count: number, size: number, seed: number): Kill[] {
     rank: Math.floor(random() * size),
     after: Math.floor(random() * 400),
     asynchronous: i % 2 === 1,
+    signal: i % 5 === 4 ? 'SIGSTOP' : 'SIGKILL',
   }));
 }
 
@@ -28,7 +31,7 @@ const timeout = 3000;
 export async function kill(
   engine: EngineHere,
   size: number,
-  { rank: victim, after, asynchronous }: Kill,
+  { rank: victim, after, asynchronous, signal }: Kill,
 ): Promise<number> {
   const isThreads = engine.engine === 'threads';
   const results = await runRanks(engine, {
@@ -48,7 +51,7 @@ export async function kill(
         for (let rank = 0; rank < size; rank++)
           while (!pidOf(rank)) await new Promise((resolve) => setTimeout(resolve, 2));
         await new Promise((resolve) => setTimeout(resolve, after));
-        process.kill(pidOf(victim)!, 'SIGKILL');
+        process.kill(pidOf(victim)!, signal);
       },
     }),
   });
