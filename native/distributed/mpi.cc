@@ -257,8 +257,9 @@ class MpiEngine final : public Engine {
         }
         if (!done) return is_long && p != kNotes && has_note() ? Wait::kTold : Wait::kMore;
       }
-      // All have come, but to one that is late, some may have gone again.
-      return tag == kHeaderTag && has_note() ? Wait::kTold : Wait::kDone;
+      // All have come, but to one that is late, some may have gone again. Open MPI's first look says what it knew, and
+      // only then sees what has arrived.
+      return tag == kHeaderTag && (has_note() || has_note()) ? Wait::kTold : Wait::kDone;
     });
   }
 

@@ -203,7 +203,7 @@ onEveryEngine(
       for (const rank of [0, 2]) {
         const [told] = valuesOf([results[rank]!], 0) as [Told];
         expect(told.name).toBe('StateError');
-        expect(told.message).toMatch(/over MPI \(libmpi\w*\.so.*\) (a rank|rank 1) did not come within 1\.5\d s/);
+        expect(told.message).toMatch(/a rank did not come within|no answer from rank 1/);
         expect(told.milliseconds).toBeLessThan(timeout + 1000);
       }
     });
