@@ -199,6 +199,10 @@ bool load(const char* name, char* detail) {
     snprintf(detail, kDetail, "this process uses %s already", known);
     return false;
   }
+  // UCX, beneath many an MPI, else puts hooks into the process's memory management, and with them some processes
+  // crashed in V8 at their start. They serve registrations with network cards, which are then made for each large
+  // message.
+  setenv("UCX_MEM_EVENTS", "n", 0);
   // Open MPI's own plugins look for its symbols among the global ones.
   void* const handle = dlopen(name, RTLD_NOW | RTLD_GLOBAL);
   if (!handle) {
