@@ -28,9 +28,6 @@ function candidates(launcher: string | null): string[] {
 function load(library: string | undefined, launcher: string | null): string {
   const asked = library ?? process.env['SIMDNORM_MPI_LIB'];
   const tried: string[] = [];
-  // UCX, below MPICH, changes malloc and mmap of the whole process for a cache that RDMA needs, and V8 crashed now and then:
-  // in 3 of 122 jobs on a busy machine, and without that in none of 120.
-  process.env['UCX_MEM_EVENTS'] ??= 'n';
   for (const name of asked ? [asked] : candidates(launcher)) {
     const detail = new Uint8Array(detailBytes);
     if (addon.mpiLoad(name, detail) === 1) return name;
