@@ -7,17 +7,7 @@ import { StateError } from '../internal/errors';
 import { headerBytes, Kind, Outcome, type Ended, type Engine } from './engine';
 import { detailBytes, NativeEngine, wordsOf, type GroupFunctions } from './native-engine';
 import { GroupError } from './process-group';
-import { meet } from './rendezvous';
-
-export interface GlooOptions {
-  address: string;
-  port: number;
-  rank: number;
-  size: number;
-  token: string;
-  timeoutMs: number;
-  host?: string;
-}
+import { meet, type Where } from './rendezvous';
 
 interface GlooAddon extends GroupFunctions {
   cardBytes(size: number): number;
@@ -48,7 +38,7 @@ function missing(why: string): StateError {
 }
 
 /** Meets the other ranks and connects to each of them. */
-export async function openGloo(options: GlooOptions): Promise<Engine> {
+export async function openGloo(options: Where): Promise<Engine> {
   const addon = load();
   const { rank, size, timeoutMs } = options;
   const begin = performance.now();
@@ -98,7 +88,7 @@ async function addressOf(host: string): Promise<string> {
   }
 }
 
-function unconnected({ outcome, missing, detail }: Ended, { rank, size }: GlooOptions, seconds: number): StateError {
+function unconnected({ outcome, missing, detail }: Ended, { rank, size }: Where, seconds: number): StateError {
   const met = `${where}: rank ${rank} of ${size} has met all others, but`;
   if (outcome !== Outcome.timeout && outcome !== Outcome.lost) {
     return new StateError('ERR_ENGINE', `${met} gloo failed: ${detail || 'it cannot start'}`);
