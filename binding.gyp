@@ -5,7 +5,7 @@
     {
       'target_name': 'simdnorm',
       'sources': ['<@(ops_sources)', '<@(distributed_sources)', '<@(bindings_sources)'],
-      'include_dirs': ['.', '<!(node -p "require(\'node-addon-api\').include_dir")'],
+      'include_dirs': ['.', 'native/headers/node-addon-api'],
       'defines': ['<@(defines)'],
       'cflags!': ['-fno-omit-frame-pointer'],
       'cflags_cc!': ['-std=gnu++17', '-std=gnu++20'],

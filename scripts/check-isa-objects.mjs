@@ -5,13 +5,12 @@
 // First it compiles one small bad file for each law and sees that the law catches it; --self-test does only that.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { fillHeaders, headers } from './native-headers.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
-const require = createRequire(import.meta.url);
 const list = JSON.parse(readFileSync(join(root, 'native/sources.gypi'), 'utf8')).variables;
 const addon = join(root, 'build/Release/simdnorm.node');
 const temporary = mkdtempSync(join(tmpdir(), 'simdnorm-isa-'));
@@ -216,7 +215,8 @@ function checkObjects(tools) {
       }
     }
   }
-  const includes = ['node-addon-api', 'node-api-headers'].map((name) => `-I${require(name).include_dir}`);
+  fillHeaders();
+  const includes = ['node-addon-api', 'include/node'].map((folder) => `-I${join(headers, folder)}`);
   const module = ['-DNODE_GYP_MODULE_NAME=simdnorm', '-DBUILDING_NODE_EXTENSION'];
   for (const source of [...list.ops_sources, ...list.distributed_sources, ...list.bindings_sources]) {
     const object = compile(tools, source, [...list.common_cflags, ...includes, ...module]);
@@ -238,7 +238,7 @@ function checkFlags() {
 function checkAddon() {
   if (process.platform !== 'linux') return; // readelf
   if (!existsSync(addon)) {
-    if (process.env.CI) throw new Failure('build/Release/simdnorm.node is not there: npm run build:addon');
+    if (process.env.CI) throw new Failure('build/Release/simdnorm.node is not there: npm run build:native');
     console.log('not checked: build/Release/simdnorm.node, which is not there');
     return;
   }

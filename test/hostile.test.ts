@@ -89,6 +89,6 @@ it('a missing addon explains itself', () => {
     try { require('./dist'); } catch (error) { console.log(error.code, error.message); }`;
   const { output } = node(['-e', script]);
   expect(output).toMatch(
-    /^ERR_ADDON_NOT_FOUND simdnorm: no native addon for \w+-\w+.*Looked for .*npm run build:addon.*No native build/s,
+    /^ERR_ADDON_NOT_FOUND simdnorm: no native addon for \w+-\w+.*Looked for .*npm run build:native.*No native build/s,
   );
 });

@@ -61,11 +61,11 @@ function oneDnn() {
 function ops() {
   const built = join(root, 'build/Release');
   const parts = ['dispatch', 'ops', 'parallel'].map((part) => join(built, 'obj.target/simdnorm/native', part));
-  if (!parts.every(existsSync)) throw new Missing('npm run build:addon');
+  if (!parts.every(existsSync)) throw new Missing('npm run build:native');
   const objects = parts.flatMap((part) => readdirSync(part).map((name) => join(part, name)));
   const archives = readdirSync(built).filter((name) => /^isa_.*\.a$/.test(name));
   const libraries = [...objects.filter((name) => name.endsWith('.o')), ...archives.map((name) => join(built, name))];
-  return compiled('ops', 'g++ and npm run build:addon', { flags: ['-O2'], libraries });
+  return compiled('ops', 'g++ and npm run build:native', { flags: ['-O2'], libraries });
 }
 
 const vectorFlags = process.arch === 'x64' ? ['-march=native', '-mprefer-vector-width=512'] : ['-mcpu=native'];

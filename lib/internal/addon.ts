@@ -1,9 +1,8 @@
-// The only file that knows there is a binary: how it is found, what it exports, what its answers mean.
+// The only file that knows there is a binary: what it exports, what its answers mean. load.ts finds it.
 
-import { readdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
 import { describe, StateError } from './errors';
+import { load } from './load';
 import type { GroupFunctions } from '../distributed/native-engine';
 
 /** Of parameters and statistics. */
@@ -68,6 +67,8 @@ export interface Addon extends GroupFunctions {
   /** Merges the states of `from` into those of `into`: of five numbers each, and of nine. */
   merge(into: Float64Array, from: Float64Array): number;
   mergeTallies(into: Float64Array, from: Float64Array): number;
+  /** Its version and the hash of its sources, with a blank between. */
+  identity(): string;
   isaName(i: number): string | undefined;
   isaSupported(i: number): number;
   isaActive(): number;
@@ -209,35 +210,6 @@ export function check(fault: number, where: string, names: readonly string[]): v
   const [Kind, what] = faults[fault >> 4] ?? [];
   if (!Kind) throw new StateError('ERR_OUT_OF_MEMORY', `${where}: out of memory for the working arrays`);
   throw new Kind(`${where}: ${names[fault & 15] ?? 'argument'} ${what}`);
-}
-
-const root = join(__dirname, '..', '..');
-
-function load(): Addon {
-  const find = require('node-gyp-build') as (dir: string) => Addon;
-  try {
-    return find(root);
-  } catch (cause) {
-    const libc = process.platform === 'linux' ? ` (${isMusl() ? 'musl' : 'glibc'})` : '';
-    let shipped: string[] = [];
-    try {
-      shipped = readdirSync(join(root, 'prebuilds'));
-    } catch {
-      // no prebuilds folder: a clone
-    }
-    throw new StateError(
-      'ERR_ADDON_NOT_FOUND',
-      `simdnorm: no native addon for ${process.platform}-${process.arch}${libc}, Node ${process.versions.node}. ` +
-        `Looked for build/Release/simdnorm.node and prebuilds/${process.platform}-${process.arch}/ in ${root}; ` +
-        `prebuilds has: ${shipped.join(', ') || 'nothing'}. To build it, in a clone of the repository: npm run build:addon ` +
-        `(needs Python 3, make and a C++17 compiler). Cause: ${String((cause as Error).message ?? cause)}`,
-    );
-  }
-}
-
-function isMusl(): boolean {
-  const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined;
-  return !report?.header?.glibcVersionRuntime;
 }
 
 export const addon: Addon = load();

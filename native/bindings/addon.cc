@@ -12,6 +12,7 @@
 #include "native/bindings/memory.h"
 #include "native/bindings/mpi.h"
 #include "native/dispatch/dispatch.h"
+#include "native/headers/identity.h"
 #include "native/ops/backward.h"
 #include "native/ops/images.h"
 #include "native/ops/local_response.h"
@@ -553,6 +554,14 @@ napi_value isa_name(napi_env env, napi_callback_info info) {
   return value;
 }
 
+// identity(): version and source hash, "0.1.0 4f3a..."; scripts/check-prebuilds.mjs finds it in the bytes of the file too
+constexpr char kIdentity[] = "simdnorm " SIMDNORM_VERSION " " SIMDNORM_SOURCES;
+napi_value identity(napi_env env, napi_callback_info) {
+  napi_value value = nullptr;
+  napi_create_string_utf8(env, kIdentity + sizeof "simdnorm", NAPI_AUTO_LENGTH, &value);
+  return value;
+}
+
 napi_value isa_supported(napi_env env, napi_callback_info info) {
   const double i = argument_number(env, info);
   return number(env, is_index(i, dispatch::count()) && dispatch::supported(static_cast<size_t>(i)));
@@ -608,6 +617,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"tally", call_tally},
       {"merge", merge_states<Moments>},
       {"mergeTallies", merge_states<Tally>},
+      {"identity", identity},
       {"isaName", isa_name},
       {"isaSupported", isa_supported},
       {"isaActive", isa_active},
