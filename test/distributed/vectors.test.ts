@@ -3,6 +3,7 @@
 
 import { isa } from '../../lib';
 import { arrays, camel, compare } from '../support/entries';
+import { vectors } from '../support/files';
 import type { Outcome } from '../support/joint';
 import { onEveryEngine, runRanks, valuesOf, type Case as Run } from '../support/ranks';
 import { readCases, readTensors, type Case, type Data, type Dtype, type Entry } from '../support/vectors';
@@ -20,8 +21,8 @@ interface SyncCase extends Omit<Case, 'steps'> {
   }[];
 }
 
-const cases = readCases().filter(({ kind }) => kind === 'sync') as unknown as SyncCase[];
-const tensorsOf = new Map(cases.map((test) => [test, readTensors(test as never)]));
+const cases = readCases(vectors).filter(({ kind }) => kind === 'sync') as unknown as SyncCase[];
+const tensorsOf = new Map(cases.map((test) => [test, readTensors(test as never, vectors)]));
 const fields: Record<string, keyof Outcome> = {
   output: 'y',
   grad_input: 'dx',

@@ -17,6 +17,7 @@ import {
   type LocalResponseNorm,
 } from '../../lib';
 import { fromFlax, fromKeras, fromOnnx, toFlax, toKeras, type NormLayer } from '../../lib/interchange';
+import { vectors } from '../support/files';
 import { onEveryIsa } from '../support/isa';
 import { forms, prepare } from '../support/shapes';
 import { readCases, readTensors, type Case, type Data, type Dtype, type Entry } from '../support/vectors';
@@ -225,7 +226,7 @@ function run(
   return figures;
 }
 
-const cases = readCases().filter((test) => test.kind === 'module' && test.module);
+const cases = readCases(vectors).filter((test) => test.kind === 'module' && test.module);
 const isLocal = (test: Case): boolean => test.module!.startsWith('Local');
 const keras = cases.filter((test) => (test.source === 'keras' || test.source === 'tfjs') && !isLocal(test));
 const onnx = cases.filter((test) => test.source === 'onnx' && test.name !== 'test_mvn');
@@ -233,7 +234,7 @@ const named = (list: Case[]): [string, Case][] => list.map((test) => [test.name,
 
 onEveryIsa('figures', () => {
   it.each(named(keras))('of Keras: %s', (_, test) => {
-    const tensors = readTensors(test);
+    const tensors = readTensors(test, vectors);
     for (const dtype of test.dtypes) {
       for (const channelsLast of [true, false]) {
         const told = tell(test, dtype, tensors);
@@ -245,7 +246,7 @@ onEveryIsa('figures', () => {
   });
 
   it.each(named(onnx))('of ONNX: %s', (_, test) => {
-    const tensors = readTensors(test);
+    const tensors = readTensors(test, vectors);
     for (const dtype of test.dtypes) {
       const told = tell(test, dtype, tensors);
       const layer = asOnnx(told);
@@ -256,7 +257,7 @@ onEveryIsa('figures', () => {
 
   // There are no figures of Flax itself: the same layers under its names and conventions.
   it.each(named([...keras, ...onnx.filter((test) => !isLocal(test))]))('under the names of Flax: %s', (_, test) => {
-    const tensors = readTensors(test);
+    const tensors = readTensors(test, vectors);
     for (const dtype of test.dtypes) {
       for (const channelsLast of [true, false]) {
         const told = tell({ ...test, source: 'flax' }, dtype, tensors);
@@ -274,7 +275,7 @@ describe('the variance convention', () => {
   it('has cases', () => expect(whole.length).toBeGreaterThan(15));
 
   it.each(named(whole))('%s', (_, test) => {
-    const tensors = readTensors(test);
+    const tensors = readTensors(test, vectors);
     const entry = test.steps[0]!.expect!.running_var as Entry;
     const [n, , ...spatial] = tensors.get(test.steps[0]!.input!)!.shape as [number, number, ...number[]];
     const count = n * product(spatial);

@@ -14,7 +14,8 @@ import {
   writeSafetensors,
   writeSafetensorsAsync,
 } from '../../lib/io/safetensors';
-import { readCases, readTensors, vectorsRoot } from '../support/vectors';
+import { vectors, vectorsRoot } from '../support/files';
+import { readCases, readTensors } from '../support/vectors';
 
 const root = join(__dirname, '..', '..');
 const folder = fs.mkdtempSync(join(os.tmpdir(), 'simdnorm-'));
@@ -58,7 +59,7 @@ describe('files of others', () => {
 });
 
 describe('saved state of PyTorch, in float64, float32, float16 and bfloat16', () => {
-  const saved = readCases().filter((test) => test.kind === 'state_dict') as unknown as {
+  const saved = readCases(vectors).filter((test) => test.kind === 'state_dict') as unknown as {
     name: string;
     stored_dtype: string;
     file: string;
@@ -67,7 +68,7 @@ describe('saved state of PyTorch, in float64, float32, float16 and bfloat16', ()
 
   it.each(saved.map((test) => [test.name, test] as const))('%s', (_, test) => {
     const { tensors } = readSafetensors(join(vectorsRoot, 'state-dict', test.file));
-    const decoded = readTensors(test as never);
+    const decoded = readTensors(test as never, vectors);
     let compared = 0;
     for (const { prefix, state } of test.modules) {
       for (const [name, value] of Object.entries(state)) {

@@ -1,5 +1,6 @@
 // How the cases of test/vectors name things, and what passes against their entries.
 
+import { expectEqual } from './check';
 import type { Case, Data, Dtype, Entry } from './vectors';
 
 export const camel = (name: string): string => name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
@@ -26,12 +27,12 @@ export function compare(
   let expected: ArrayLike<number>;
   let picked: ArrayLike<number>;
   if (entry.tensor === undefined) {
-    expect(got.shape).toEqual(entry.shape);
+    expectEqual(`${what}: shape`, got.shape, entry.shape);
     expected = numbers(entry.values!);
     picked = Array.from(numbers(entry.index!), (i) => actual[i]!);
   } else {
     const { shape, values } = tensors.get(typeof entry.tensor === 'string' ? entry.tensor : entry.tensor[dtype])!;
-    expect(got.shape).toEqual(shape);
+    expectEqual(`${what}: shape`, got.shape, shape);
     expected = values;
     picked = actual;
   }

@@ -1,9 +1,6 @@
 // Reads test/vectors: cases that nobody here wrote. The format is in test/vectors/README.md.
 
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-
-export const vectorsRoot = join(__dirname, '..', 'vectors');
+import type { Files } from './files';
 
 export interface Figures {
   max_abs: number | null;
@@ -82,34 +79,28 @@ export interface Data {
   values: Float64Array;
 }
 
-export function readCases(): Case[] {
-  return readdirSync(vectorsRoot, { withFileTypes: true })
-    .filter((entry) => entry.isDirectory())
-    .flatMap(({ name }) =>
-      readdirSync(join(vectorsRoot, name))
-        .filter((file) => file.endsWith('.json'))
-        .sort()
-        .map((file) => JSON.parse(readFileSync(join(vectorsRoot, name, file), 'utf8')) as Case),
-    );
+const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+
+export function readCases(files: Files): Case[] {
+  return files
+    .names()
+    .filter((name) => name.endsWith('.json'))
+    .map((name) => JSON.parse(text(files.read(name))) as Case);
 }
 
 type Header = Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }>;
 
-function readFile(test: Case): { header: Header; bytes: Buffer } {
-  const file = readFileSync(join(vectorsRoot, test.source, test.tensors!));
-  const end = 8 + Number(file.readBigUInt64LE(0));
-  const header = JSON.parse(file.toString('utf8', 8, end)) as Header;
-  delete header.__metadata__;
-  return { header, bytes: file.subarray(end) };
-}
-
 /** The stored and generated tensors of a case, by name. */
-export function readTensors(test: Case): Map<string, Data> {
+export function readTensors(test: Case, files: Files): Map<string, Data> {
   const found = new Map<string, Data>();
   if (test.tensors) {
-    const { header, bytes: all } = readFile(test);
+    const file = files.read(`${test.source}/${test.tensors}`);
+    const end = 8 + new DataView(file.buffer, file.byteOffset).getUint32(0, true); // its upper half is 0
+    const header = JSON.parse(text(file.subarray(8, end))) as Header;
+    delete header.__metadata__;
     for (const [name, { dtype, shape, data_offsets }] of Object.entries(header)) {
-      const bytes = new Uint8Array(all.subarray(...data_offsets)).buffer;
+      const [from, to] = data_offsets;
+      const bytes = new Uint8Array(file.subarray(end + from, end + to)).buffer;
       const read: Record<string, () => Float64Array> = {
         F32: () => Float64Array.from(new Float32Array(bytes)),
         F64: () => new Float64Array(bytes),
