@@ -1,6 +1,7 @@
 // Every test that computes runs on every instruction set this machine supports, by being inside one of these.
 
 import { getNumThreads, isa, setNumThreads } from '../../lib';
+import { everyWayOf } from './ways';
 
 /** `describe` once for each supported instruction set. */
 export function onEveryIsa(name: string, body: (isaName: string) => void): void {
@@ -14,18 +15,5 @@ export function onEveryIsa(name: string, body: (isaName: string) => void): void 
 
 /** f() under every supported instruction set and each of these numbers of threads. */
 export function everyWay<T>(f: () => T, threads: readonly number[] = [1, 2, 3, 7]): { way: string; result: T }[] {
-  const before = isa.active;
-  const threadsBefore = getNumThreads();
-  try {
-    return isa.supported.flatMap((name) =>
-      threads.map((n) => {
-        isa.use(name);
-        setNumThreads(n);
-        return { way: `${name}, ${n} threads`, result: f() };
-      }),
-    );
-  } finally {
-    isa.use(before);
-    setNumThreads(threadsBefore);
-  }
+  return everyWayOf({ isa, getNumThreads, setNumThreads }, f, threads);
 }
