@@ -4,12 +4,13 @@
 //
 //   npm run prebuild                     all of them
 //   npm run prebuild -- --only linux-x64 --only linux-arm64-musl
-import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { availableParallelism, tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
-import { fillHeaders, headers } from './native-headers.mjs';
+import { isaFaults } from './check-prebuilds.mjs';
+import { fillHeaders } from './native-headers.mjs';
 import { targets } from './targets.mjs';
 import { compile, kernels, list, root, run, zigEnvironment } from './zig.mjs';
 import { tool } from './tools.mjs';
@@ -17,13 +18,15 @@ import { tool } from './tools.mjs';
 const prebuildify = promisify(createRequire(import.meta.url)('prebuildify'));
 const addonSources = [...list.ops_sources, ...list.distributed_sources, ...list.bindings_sources];
 
-/** In a copy: node-gyp empties build/, where the clone's own addon lies. */
+/** In a copy: node-gyp empties build/, where the clone's own addon lies. Returns the objects of the instruction sets. */
 async function withPrebuildify({ platform, arch, libc, zig }, folder) {
-  for (const part of ['native', 'binding.gyp', 'package.json'])
+  for (const part of ['native', 'binding.gyp', 'package.json']) {
     cpSync(join(root, part), join(folder, part), { recursive: true });
+  }
   // prebuildify and node-gyp hand on the environment.
   Object.assign(process.env, zigEnvironment, {
-    npm_config_nodedir: headers,
+    npm_config_nodedir: join(folder, 'native', 'headers'),
+    JOBS: String(availableParallelism()),
     CC: `${tool('zig')} cc -target ${zig}`,
     CXX: `${tool('zig')} c++ -target ${zig}`,
     AR: `${tool('zig')} ar`,
@@ -41,19 +44,25 @@ async function withPrebuildify({ platform, arch, libc, zig }, folder) {
     tagLibc: true,
     nodeGyp: join(root, 'node_modules', '.bin', 'node-gyp'),
   });
+  const objects = join(folder, 'build', 'Release', 'obj.target');
+  return (isa) => list[`isa_${isa}_sources`].map((source) => join(objects, `isa_${isa}`, source.replace(/cc$/, 'o')));
 }
 
 const linkFlags = {
   win32: ['-static'],
-  darwin: ['-undefined', 'dynamic_lookup'],
+  darwin: ['-undefined', 'dynamic_lookup', '-Wl,-install_name,@rpath/simdnorm.node'],
 };
 
 async function withZig({ platform, arch, zig, file }, folder) {
-  const sources = [...kernels(list[`isa_${arch}`]), ...addonSources.map((source) => [source, []])];
+  const isas = list[`isa_${arch}`];
+  const sources = [...isas.flatMap(kernels), ...addonSources.map((source) => [source, []])];
   const objects = await compile(zig, sources, folder);
-  const out = join(root, file);
-  mkdirSync(join(out, '..'), { recursive: true });
-  await run(tool('zig'), ['c++', '-target', zig, '-shared', '-s', '-o', out, ...objects, ...linkFlags[platform]]);
+  // zig leaves import libraries beside what it links.
+  const linked = join(folder, 'simdnorm.node');
+  await run(tool('zig'), ['c++', '-target', zig, '-shared', '-s', '-o', linked, ...objects, ...linkFlags[platform]]);
+  mkdirSync(dirname(join(root, file)), { recursive: true });
+  copyFileSync(linked, join(root, file));
+  return (isa) => objects.filter((_, i) => list[`isa_${isa}_sources`].includes(sources[i][0]));
 }
 
 const { values } = parseArgs({ options: { only: { type: 'string', multiple: true } } });
@@ -70,7 +79,9 @@ for (const name of names) {
   console.log(`== ${name}`);
   const folder = mkdtempSync(join(tmpdir(), 'simdnorm-prebuild-'));
   try {
-    await (target.platform === 'linux' ? withPrebuildify : withZig)(target, folder);
+    const objectsOf = await (target.platform === 'linux' ? withPrebuildify : withZig)(target, folder);
+    const faults = list[`isa_${target.arch}`].flatMap((isa) => objectsOf(isa).flatMap((one) => isaFaults(isa, one)));
+    if (faults.length > 0) throw new Error(`${name}: ${faults.join('; ')}`);
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -19,6 +19,8 @@ const other = (platform, arch, zig) => ({
 /** Of glibc: what Node 20 itself needs. */
 export const glibcCeiling = '2.28';
 
+export const macosFloor = '11.0';
+
 /** `zig`: the target as its compiler names it; an operating system's version in it is the oldest that is supported. */
 export const targets = [
   linux('x64', 'glibc', `x86_64-linux-gnu.${glibcCeiling}`),
@@ -27,6 +29,6 @@ export const targets = [
   linux('arm64', 'musl', 'aarch64-linux-musl'),
   other('win32', 'x64', 'x86_64-windows-gnu'),
   other('win32', 'arm64', 'aarch64-windows-gnu'),
-  other('darwin', 'x64', 'x86_64-macos.11.0'),
-  other('darwin', 'arm64', 'aarch64-macos.11.0'),
+  other('darwin', 'x64', `x86_64-macos.${macosFloor}`),
+  other('darwin', 'arm64', `aarch64-macos.${macosFloor}`),
 ];

@@ -57,6 +57,5 @@ export async function compile(target, sources, folder, flags = []) {
   return objects;
 }
 
-/** The sources of the kernels of these instruction sets. */
-export const kernels = (isas) =>
-  isas.flatMap((isa) => list[`isa_${isa}_sources`].map((source) => [source, list[`isa_${isa}_cflags`]]));
+/** The sources of an instruction set's kernels. */
+export const kernels = (isa) => list[`isa_${isa}_sources`].map((source) => [source, list[`isa_${isa}_cflags`]]);
