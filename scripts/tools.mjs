@@ -59,6 +59,11 @@ const tools = {
     file: 'bin/bun',
     integrity: 'sha512-10QoW/YfTgnURaGEaHpJCiXjLI2e5iTtfVDaA5JKcyUzaa1cq6cVUY9/Uq5XkYzvtRjHLRe9Oj/lTDIQcxy8HQ==',
   },
+  bunMuslArm64: {
+    package: '@oven/bun-linux-aarch64-musl@1.4.5',
+    file: 'bin/bun',
+    integrity: 'sha512-XCNc+WvvMAdNNb+OWTogpy+N9wm62fkVeEVLb6how0RZhW5LPi6c7BlkeVCuWps7XjEl2saFpHFa20/1E+PAHg==',
+  },
   deno: {
     package: '@deno/linux-x64-glibc@2.9.6',
     file: 'deno',

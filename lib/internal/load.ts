@@ -41,7 +41,7 @@ function notFound(file: string | undefined, cause: string): StateError {
     // no prebuilds folder: a clone
   }
   const { platform, arch, versions } = process;
-  const libc = platform === 'linux' ? ` (${isMusl() ? 'musl' : 'glibc'})` : '';
+  const libc = platform === 'linux' ? libcName() : '';
   const looked = file ?? `build/Release/simdnorm.node and prebuilds/${platform}-${arch}/ in ${root}`;
   return new StateError(
     'ERR_ADDON_NOT_FOUND',
@@ -51,7 +51,11 @@ function notFound(file: string | undefined, cause: string): StateError {
   );
 }
 
-function isMusl(): boolean {
-  const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined;
-  return !report?.header?.glibcVersionRuntime;
+function libcName(): string {
+  try {
+    const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined;
+    return report?.header?.glibcVersionRuntime ? ' (glibc)' : ' (musl)';
+  } catch {
+    return ''; // Deno makes a report only with permissions that have nothing to do with the error
+  }
 }

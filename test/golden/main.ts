@@ -5,12 +5,12 @@
 //   --package     whose node_modules has simdnorm, or simdnorm itself
 //   --quick       without the large calls
 //   --expect-isa  the instruction set that must be in use
-//   --out         gets the lines too, where stdout does not work
+//   --out         gets the lines instead of stdout, which is none for some pipes on Windows
 //   --write       computes the digests anew, after checking that all instruction sets of this machine agree
 //
 // Prints a line for each failure, one of JSON about the runtime, and 'N passed, N failed'.
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import { filesIn } from '../support/files';
@@ -26,11 +26,8 @@ const folderOf = (name: string): string => {
   return resolve(value);
 };
 
-const lines: string[] = [];
-function tell(line: string): void {
-  lines.push(line);
-  console.log(line);
-}
+const out = given.get('--out');
+const tell = (line: string): void => (out ? appendFileSync(out, `${line}\n`) : console.log(line));
 
 async function main(): Promise<void> {
   const folder = folderOf('--package');
@@ -68,12 +65,7 @@ async function main(): Promise<void> {
   if (failed > 0) process.exitCode = 1;
 }
 
-void main()
-  .catch((error: Error) => {
-    tell(`FAILED ${error.stack ?? String(error)}`);
-    process.exitCode = 1;
-  })
-  .finally(() => {
-    const out = given.get('--out');
-    if (out) writeFileSync(out, `${lines.join('\n')}\n`);
-  });
+main().catch((error: Error) => {
+  tell(`FAILED ${error.stack ?? String(error)}`);
+  process.exitCode = 1;
+});
