@@ -2,7 +2,7 @@
 // headers of native-headers.mjs, so without the network. In an installed package, which has no tools of its own,
 // node-gyp is npm's.
 import { spawnSync } from 'node:child_process';
-import { existsSync, realpathSync } from 'node:fs';
+import { copyFileSync, existsSync, realpathSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -34,6 +34,9 @@ function nodeGyp() {
 }
 
 fillHeaders();
+// node-gyp reads binding.gyp only, and yarn and pnpm build whatever package comes with a file of that name.
+const [kept, read] = ['simdnorm.gyp', 'binding.gyp'].map((name) => join(root, name));
+copyFileSync(kept, read);
 const result = spawnSync(process.execPath, [nodeGyp(), 'rebuild', '--silent'], {
   cwd: resolve(root, process.argv[2] ?? '.'),
   env: {
@@ -43,4 +46,5 @@ const result = spawnSync(process.execPath, [nodeGyp(), 'rebuild', '--silent'], {
   },
   stdio: 'inherit',
 });
+rmSync(read);
 process.exit(result.status ?? 1);

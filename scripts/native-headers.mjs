@@ -44,7 +44,7 @@ function* sources(folder) {
 /** Of version and sources, as the binaries have it. */
 export function identity() {
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-  const named = [join(root, 'binding.gyp'), ...sources(join(root, 'native'))].map((path) => [
+  const named = [join(root, 'simdnorm.gyp'), ...sources(join(root, 'native'))].map((path) => [
     relative(root, path).replaceAll(sep, '/'),
     path,
   ]);
