@@ -8,6 +8,7 @@ const nodeGlobals = Object.fromEntries(
     'Buffer',
     'structuredClone',
     'setTimeout',
+    'clearTimeout',
     'setInterval',
     'clearInterval',
     'performance',

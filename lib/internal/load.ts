@@ -1,7 +1,7 @@
 // How the binary is found: SIMDNORM_ADDON names one; else it is the build of a clone, or the prebuild of this platform,
 // architecture and libc. That happens in the process that loads this, never in an install script.
 
-import { closeSync, existsSync, openSync, readdirSync, readSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import type { Addon } from './addon';
@@ -9,6 +9,8 @@ import { StateError } from './errors';
 import { version } from './version';
 
 const root = join(__dirname, '..', '..');
+/** Where prebuilds/ is: beside this file only where that is a part of a bundle. */
+const home = existsSync(join(__dirname, 'prebuilds')) ? __dirname : root;
 
 export function load(): Addon {
   const { SIMDNORM_ADDON: given } = process.env;
@@ -17,6 +19,7 @@ export function load(): Addon {
   if (!file) throw notFound(places, 'there is no such file');
   let addon: Addon;
   try {
+    if (isCutOff(file)) throw new Error('the file is cut off');
     // Not `require(file)`, which a bundler takes for its own.
     addon = createRequire(file)(file) as Addon;
   } catch (cause) {
@@ -39,28 +42,43 @@ function candidates(): string[] {
   const tag = platform === 'linux' ? `.${libc()}` : '';
   const prebuild = join('prebuilds', `${platform}-${arch}`, `simdnorm${tag}.node`);
   const built = env.PREBUILDS_ONLY ? [] : [join(root, 'build', 'Release', 'simdnorm.node')];
-  // Beside this file they lie only where it is part of a bundle.
-  return [...built, join(__dirname, prebuild), join(root, prebuild)];
+  return [...built, join(home, prebuild)];
 }
 
 /** LIBC, or that whose loader the program that runs this asks for, in its first page. */
 function libc(): string {
   if (process.env.LIBC) return process.env.LIBC;
-  const page = Buffer.alloc(4096);
   try {
-    const program = openSync(process.execPath, 'r');
-    readSync(program, page);
-    closeSync(program);
+    return start(process.execPath, 4096).includes('/ld-musl-') ? 'musl' : 'glibc';
   } catch {
-    // may not be read: as most are
+    return 'glibc'; // it may not be read
   }
-  return page.includes('/ld-musl-') ? 'musl' : 'glibc';
+}
+
+/** Linux maps half a file without a word, and the process ends where the other half is touched. */
+function isCutOff(file: string): boolean {
+  const header = start(file, 64);
+  const isElf64 = header.readUInt32BE(0) === 0x7f454c46 && header[4] === 2;
+  if (!isElf64) return false;
+  const sections = { at: header.readBigUInt64LE(40), size: header.readUInt16LE(58), count: header.readUInt16LE(60) };
+  return statSync(file).size < Number(sections.at) + sections.size * sections.count;
+}
+
+function start(file: string, bytes: number): Buffer {
+  const buffer = Buffer.alloc(bytes);
+  const opened = openSync(file, 'r');
+  try {
+    readSync(opened, buffer);
+  } finally {
+    closeSync(opened);
+  }
+  return buffer;
 }
 
 function notFound(places: string[], cause: string): StateError {
   let shipped: string[] = [];
   try {
-    shipped = readdirSync(join(root, 'prebuilds'), { recursive: true, encoding: 'utf8' }).filter((name) =>
+    shipped = readdirSync(join(home, 'prebuilds'), { recursive: true, encoding: 'utf8' }).filter((name) =>
       name.endsWith('.node'),
     );
   } catch {
