@@ -5,7 +5,7 @@
 //   node scripts/test-install.mjs [--tarball=FILE] [--runs=3] [--only=npm,bun] [--build]
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
-  chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, truncateSync,
+  cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, truncateSync,
   writeFileSync,
 } from 'node:fs'; // prettier-ignore
 import { createRequire } from 'node:module';
@@ -133,7 +133,11 @@ const managers = {
   npm: { command: () => ['node', npm, 'install', '--no-audit', '--no-fund'] },
   pnpm: { command: () => [tool('pnpm'), 'add'], helpers: [/node --version$/] },
   'pnpm 10': { command: () => ['node', tool('pnpm10'), 'add'] },
-  'yarn 1': { command: () => ['node', tool('yarn1'), 'add'], prefix: 'file:' },
+  // That of root would not be in its home.
+  'yarn 1': {
+    command: (home) => ['node', tool('yarn1'), 'add', '--cache-folder', join(home, 'cache')],
+    prefix: 'file:',
+  },
   'yarn 4': berry('node-modules'),
   'yarn 4 pnp': { ...berry('pnp'), preload: './.pnp.cjs' },
   bun: { command: () => [tool('bun'), 'add'] },
@@ -149,7 +153,6 @@ async function install(manager, folder, what, { scripts = false, trace } = {}) {
   const env = {
     PATH: bin,
     HOME: home,
-    YARN_CACHE_FOLDER: join(home, 'yarn'), // of root, yarn 1 has it elsewhere
     npm_config_registry: 'http://127.0.0.1:9',
     YARN_REGISTRY: 'http://127.0.0.1:9',
     YARN_NPM_REGISTRY_SERVER: 'http://127.0.0.1:9',
@@ -157,7 +160,7 @@ async function install(manager, folder, what, { scripts = false, trace } = {}) {
   };
   const tracing = trace ? [which('strace'), '-f', '-qq', '-e', 'trace=execve', '-s', '4096', '-o', trace] : [];
   const ignore = scripts || ignoring ? [] : ['--ignore-scripts'];
-  const [program, ...args] = command();
+  const [program, ...args] = command(home);
   const all = [...isolation, ...tracing, program === 'node' ? join(bin, 'node') : program, ...args, ...ignore];
   const { seconds } = await run(all[0], [...all.slice(1), ...[what].flat().map((file) => prefix + file)], {
     cwd: folder,
@@ -215,7 +218,7 @@ for (const manager of Object.keys(managers).filter((name) => !only || only.inclu
     }
     // The least of each, because others use this machine.
     const ratio = Math.min(...times.ours) / Math.min(...times.plain);
-    expect(ratio < 1.5, () => `it takes ${ratio.toFixed(2)} times as long as the same files without our package.json`);
+    expect(ratio < 2, () => `it takes ${ratio.toFixed(2)} times as long as the same files without our package.json`);
     return `median ${median(times.ours).toFixed(2)} s of ${runs}, ${ratio.toFixed(2)} times a package that is only files`;
   });
 
@@ -283,7 +286,7 @@ for (const [compiler, file] of [
       for (const name of ['user.mts', 'user.cts'])
         if (node16) writeFileSync(join(user, name), readFileSync(join(user, 'user.ts')));
       const compilerOptions = {
-        outDir: `out-${moduleResolution}`, target: 'es2022', lib: ['es2022'], types: [], strict: true, skipLibCheck: false,
+        outDir: `out-${moduleResolution}`, target: 'es2022', types: [], strict: true, skipLibCheck: false,
         module, moduleResolution, ...(module === 'commonjs' && compiler === '' && { ignoreDeprecations: '6.0' }),
       }; // prettier-ignore
       const sources = ['user.ts', ...(node16 ? ['user.mts', 'user.cts'] : [])];
