@@ -26,6 +26,8 @@
       "native/bindings/group.cc",
       "native/bindings/memory.cc",
       "native/bindings/mpi.cc",
+      "native/bindings/host_windows.cc",
+      "native/bindings/stay_loaded.cc",
       "native/bindings/addon.cc"
     ],
     "common_cflags": [

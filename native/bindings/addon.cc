@@ -11,6 +11,7 @@
 #include "native/bindings/async.h"
 #include "native/bindings/memory.h"
 #include "native/bindings/mpi.h"
+#include "native/bindings/stay_loaded.h"
 #include "native/dispatch/dispatch.h"
 #include "native/headers/identity.h"
 #include "native/ops/backward.h"
@@ -554,7 +555,7 @@ napi_value isa_name(napi_env env, napi_callback_info info) {
   return value;
 }
 
-// identity(): version and source hash, "0.1.0 4f3a..."; scripts/check-prebuilds.mjs finds it in the bytes of the file too
+// identity(): version and source hash, "0.1.0 4f3a..."; scripts/check-prebuilds.mjs finds it in the bytes of the file
 constexpr char kIdentity[] = "simdnorm " SIMDNORM_VERSION " " SIMDNORM_SOURCES;
 napi_value identity(napi_env env, napi_callback_info) {
   napi_value value = nullptr;
@@ -602,6 +603,7 @@ napi_value number_of(napi_env env, napi_callback_info info) {
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
+  stay_loaded();
   const distributed::Function functions[] = {
       {"forward", SIMDNORM_CALL(forward_as)},
       {"forwardAsync", SIMDNORM_CALL(forward_async_as)},
