@@ -1,6 +1,6 @@
 // Makes prebuilds/: the addon for every platform of targets.mjs, each with all instruction sets of its architecture,
 // from one machine (Linux on x64). Everything is compiled by zig: gcc's libstdc++ would ask for a newer glibc than Node
-// does. Through prebuildify and binding.gyp for Linux; gyp makes no build for Windows or macOS on another system.
+// does. Through prebuildify and simdnorm.gyp for Linux; gyp makes no build for Windows or macOS on another system.
 //
 //   npm run prebuild                     all of them
 //   npm run prebuild -- --only linux-x64 --only linux-arm64-musl
@@ -20,8 +20,8 @@ const addonSources = [...list.ops_sources, ...list.distributed_sources, ...list.
 
 /** In a copy: node-gyp empties build/, where the clone's own addon lies. Returns the objects of the instruction sets. */
 async function withPrebuildify({ platform, arch, libc, zig }, folder) {
-  for (const part of ['native', 'binding.gyp', 'package.json']) {
-    cpSync(join(root, part), join(folder, part), { recursive: true });
+  for (const [part, as] of [['native'], ['simdnorm.gyp', 'binding.gyp'], ['package.json']]) {
+    cpSync(join(root, part), join(folder, as ?? part), { recursive: true });
   }
   // prebuildify and node-gyp hand on the environment.
   Object.assign(process.env, zigEnvironment, {
