@@ -134,14 +134,6 @@ await host('--frozen-intrinsics', () => program('--frozen-intrinsics', 'user.cjs
 await host('--disallow-code-generation-from-strings --disable-proto=throw', () =>
   program('--disallow-code-generation-from-strings', '--disable-proto=throw', 'user.cjs'),
 );
-const refused = async (...args) => {
-  const { output, status } = await node([...args, 'user.cjs'], { cwd: folder, env, mayFail: true });
-  expect(
-    status === 1 && output.includes('ERR_ADDON_NOT_FOUND') && /addons? (is|are) disabled|allow-addons/i.test(output),
-    output,
-  );
-};
-await host('--no-addons is an error that says so', () => refused('--no-addons'));
 const node24 = tool('node24');
 for (const [version, command, flag] of [
   [20, process.execPath, '--experimental-permission'],
@@ -150,6 +142,12 @@ for (const [version, command, flag] of [
   await host(`Node ${version} ${flag}, reading the project only`, () =>
     right(command, [flag, '--allow-addons', `--allow-fs-read=${folder}/*`, 'user.cjs']),
   );
+}
+for (const args of [['--no-addons'], ['--permission', `--allow-fs-read=${folder}/*`]]) {
+  await host(`Node 24 ${args[0]} without addons is an error that says so`, async () => {
+    const { output, status } = await run(node24, [...args, 'user.cjs'], { cwd: folder, env, mayFail: true });
+    expect(status === 1 && /ERR_ADDON_NOT_FOUND/.test(output) && /addons is disabled/.test(output), output);
+  });
 }
 await host('Node 24 runs TypeScript', () => right(node24, ['user.mts']));
 
@@ -236,30 +234,24 @@ await host('esbuild, all in one file, without any binary: an error that says whe
 });
 
 await host('webpack, external', async () => {
-  await webpack('external', { externals: { simdnorm: 'commonjs simdnorm', ...subpaths() } });
+  await webpack('external', "externals: /^simdnorm/, externalsType: 'commonjs'");
   cpSync(join(bundles, 'webpack-external', 'main.cjs'), join(folder, 'webpack.cjs'));
   await program('webpack.cjs');
 });
 await host('webpack, all in one file, prebuilds/ beside it', async () => {
-  await webpack('whole', {
-    externals: Object.fromEntries(optional.map((name) => [name, `commonjs ${name}`])),
-    node: { __dirname: false },
-  });
+  const externals = Object.fromEntries(optional.map((name) => [name, `commonjs ${name}`]));
+  await webpack('whole', `node: { __dirname: false }, externals: ${JSON.stringify(externals)}`);
   await bundled('webpack-whole', 'main.cjs', { prebuilds: true });
 });
-function subpaths() {
-  const names = ['functional', 'safetensors', 'distributed', 'interchange', 'preprocessing'].map(
-    (n) => `simdnorm/${n}`,
-  );
-  return Object.fromEntries(names.map((name) => [name, `commonjs ${name}`]));
-}
-async function webpack(name, config) {
-  const whole = {
-    mode: 'production', target: 'node', entry: './user.mjs', context: folder,
-    output: { path: join(bundles, `webpack-${name}`), filename: 'main.cjs' }, ...config,
-  }; // prettier-ignore
-  const script = `require(${JSON.stringify(join(packages, 'webpack'))})(${JSON.stringify(whole)}, (error, stats) => {
-      if (error || stats.hasErrors()) { console.error(error ?? stats.toString()); process.exit(1); }
+/** `settings` as they stand in a configuration, because they may have a regular expression. */
+async function webpack(name, settings) {
+  const output = { path: join(bundles, `webpack-${name}`), filename: 'main.cjs' };
+  const script = `require(${JSON.stringify(join(packages, 'webpack'))})({
+      mode: 'production', target: 'node', entry: './user.mjs', output: ${JSON.stringify(output)}, ${settings}
+    }, (error, stats) => {
+      if (!error && !stats.hasErrors()) return;
+      console.error(error ?? stats.toString());
+      process.exit(1);
     })`;
   await node(['-e', script], { cwd: folder, seconds: 120 });
 }
