@@ -45,7 +45,7 @@ await check('it holds what it should and nothing else', () => {
   const headers = ['js_native_api.h', 'js_native_api_types.h', 'node_api.h', 'node_api_types.h', 'common.gypi', 'LICENSE']
     .map((name) => `native/headers/include/node/${name}`)
     .concat(['napi.h', 'napi-inl.h', 'napi-inl.deprecated.h', 'LICENSE.md'].map((n) => `native/headers/node-addon-api/${n}`))
-    .concat('native/headers/identity.h'); // prettier-ignore
+    .concat('native/headers/identity.h', 'native/headers/node_api_functions.inc'); // prettier-ignore
   const build = ['simdnorm.gyp', 'CMakeLists.txt', 'scripts/build-addon.mjs', 'scripts/native-headers.mjs'];
   const texts = ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'prebuilds/README.md', ...tracked('docs')];
   const expected = new Set([...compiled, ...tracked('native'), ...engine, ...headers, ...build, ...texts]);
