@@ -8,12 +8,14 @@ const nodeGlobals = Object.fromEntries(
     'Buffer',
     'structuredClone',
     'setTimeout',
+    'clearTimeout',
     'setInterval',
     'clearInterval',
     'performance',
     'URL',
     'require',
     'module',
+    'exports',
     '__dirname',
     '__filename',
   ].map((name) => [name, 'readonly']),
@@ -24,6 +26,10 @@ export default tseslint.config(
   eslint.configs.recommended,
   ...tseslint.configs.recommended,
   { files: ['**/*.{js,cjs,mjs}'], languageOptions: { globals: nodeGlobals } },
+  {
+    files: ['test/hosts/jest/*.js'],
+    languageOptions: { globals: { jest: 'readonly', test: 'readonly', expect: 'readonly' } },
+  },
   {
     rules: {
       // Indexing is checked by noUncheckedIndexedAccess; `!` says that a loop bound has done it already.

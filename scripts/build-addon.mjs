@@ -2,7 +2,7 @@
 // headers of native-headers.mjs, so without the network. In an installed package, which has no tools of its own,
 // node-gyp is npm's.
 import { spawnSync } from 'node:child_process';
-import { existsSync, realpathSync } from 'node:fs';
+import { copyFileSync, existsSync, realpathSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -34,6 +34,10 @@ function nodeGyp() {
 }
 
 fillHeaders();
+// An installed package has it elsewhere: yarn and pnpm build whatever comes with a binding.gyp.
+const gypfile = join(root, 'binding.gyp');
+const isInstalled = !existsSync(gypfile);
+if (isInstalled) copyFileSync(join(headers, 'binding.gyp'), gypfile);
 const result = spawnSync(process.execPath, [nodeGyp(), 'rebuild', '--silent'], {
   cwd: resolve(root, process.argv[2] ?? '.'),
   env: {
@@ -43,4 +47,5 @@ const result = spawnSync(process.execPath, [nodeGyp(), 'rebuild', '--silent'], {
   },
   stdio: 'inherit',
 });
+if (isInstalled) rmSync(gypfile);
 process.exit(result.status ?? 1);

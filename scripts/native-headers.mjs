@@ -4,9 +4,10 @@
 //   include/node/       Node-API (node-api-headers), with what makes the folder a `nodedir` of node-gyp
 //   node_api_functions.inc  SIMDNORM_NODE_API(name) for each function of Node-API 8
 //   node-addon-api/     its C++ wrapper, with which the addon sets itself up
+//   binding.gyp         a copy of it, since the package may have none at its root (see build-addon.mjs)
 //   identity.h          which version this is, and the hash of its sources: what a prebuilt binary says of itself
 //
-// In an installed package the first two lie there already.
+// In an installed package all but the last lie there already.
 import { createHash } from 'node:crypto';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -43,13 +44,13 @@ function* sources(folder) {
   }
 }
 
+const gypfile = () => [root, headers].map((folder) => join(folder, 'binding.gyp')).find((file) => existsSync(file));
+
 /** Of version and sources, as the binaries have it. */
 export function identity() {
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-  const named = [join(root, 'binding.gyp'), ...sources(join(root, 'native'))].map((path) => [
-    relative(root, path).replaceAll(sep, '/'),
-    path,
-  ]);
+  const native = [...sources(join(root, 'native'))].map((path) => [relative(root, path).replaceAll(sep, '/'), path]);
+  const named = [['binding.gyp', gypfile()], ...native];
   const hash = createHash('sha256');
   for (const [name, path] of named.sort(([a], [b]) => (a < b ? -1 : 1))) {
     hash.update(`${name}\0`).update(createHash('sha256').update(readFileSync(path)).digest());
@@ -77,6 +78,7 @@ export function fillHeaders() {
     const { symbols } = createRequire(import.meta.url)(nodeApi);
     const functions = [...symbols.v8.js_native_api_symbols, ...symbols.v8.node_api_symbols];
     write(join(headers, 'node_api_functions.inc'), functions.map((name) => `SIMDNORM_NODE_API(${name})\n`).join(''));
+    copy(root, headers, (file) => file === 'binding.gyp');
     copy(addonApi, join(headers, 'node-addon-api'), (file) => /^napi.*\.h$|^LICENSE/.test(file));
   }
   mkdirSync(node, { recursive: true });

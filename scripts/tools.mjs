@@ -69,6 +69,31 @@ const tools = {
     file: 'deno',
     integrity: 'sha512-3md4TKLCuzsLDmfOoC5KN7NAZaxSVkMgm64vg6foD00JBADCpYS2/5QqXfzgnP5ZQz3iLP9vBQJtEgc116OAoQ==',
   },
+  pnpm: {
+    package: '@pnpm/exe.linux-x64@12.21.0',
+    file: 'pnpm',
+    integrity: 'sha512-8eufCjHXspKbNS/kh8q4Q0gqJoOuvC4Q5pgos6XS8By/nAMtP+jf8F1Cw9er840kfAX+PJ/ts+A9qnLE91rvXQ==',
+  },
+  pnpm10: {
+    package: 'pnpm@10.34.9',
+    file: 'bin/pnpm.cjs',
+    integrity: 'sha512-9JtajqD97bRLs8DB1ldQkqU8KVDZW3rRXfEfF5dId6LeOgHAfpNOmyjOcW5RwJqUlixzBtCb4uHksYqMh2L9Mg==',
+  },
+  yarn: {
+    package: '@yarnpkg/cli-dist@4.18.1',
+    file: 'bin/yarn.js',
+    integrity: 'sha512-EH+A4TxAtBWXKE0DGQxW9Bo9crXHLJ73mfxjTQJuv8XonNWWTpei8BQ5JjczHJNU9GROTycwMFn8iOvRIZXUcA==',
+  },
+  yarn1: {
+    package: 'yarn@1.22.22',
+    file: 'bin/yarn.js',
+    integrity: 'sha512-prL3kGtyG7o9Z9Sv8IPfBNrWTDmXB4Qbes8A9rEzt6wkJV8mUvoirjU0Mp3GGAU06Y0XQyA3/2/RQFVuK7MTfg==',
+  },
+  typescript54: {
+    package: 'typescript@5.4.5',
+    file: 'bin/tsc',
+    integrity: 'sha512-vcI4UpRgg81oIRUFwR0WSIHKt11nJ7SAVlYNIu+QpqeyXP+gpQJy/Z4+F0aGxSE4MqwjyXvW/TzgkLAx2AGHwQ==',
+  },
 };
 
 /** The program of that name, fetched if it is not there yet. */

@@ -24,7 +24,7 @@ const usage = `simdnorm COMMAND [options]
 
 export async function main([name, ...args]: string[]): Promise<void> {
   if (name === undefined || name === '--help' || name === '-h' || name === 'help') return console.log(usage);
-  if (name === '--version' || name === '-v') return console.log(version());
+  if (name === '--version' || name === '-v') return console.log(version);
   const command = Object.hasOwn(commands, name) ? commands[name]! : null;
   if (!command) throw new UsageError(`there is no command ${name}; there are ${Object.keys(commands).join(', ')}`);
   if (args.includes('--help') || args.includes('-h')) return console.log(command.usage);

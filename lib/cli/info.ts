@@ -10,7 +10,7 @@ const usage = `simdnorm info [--json]
 async function run(args: string[]): Promise<void> {
   const { values } = parse(args, { json: { type: 'boolean' } });
   const about = {
-    version: version(),
+    version,
     node: process.versions.node,
     platform: `${process.platform}-${process.arch}`,
     isa: isa.active,

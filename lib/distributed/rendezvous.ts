@@ -9,7 +9,7 @@ import { lookup } from 'node:dns/promises';
 import { connect, createServer, isIP, type Server, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { StateError } from '../internal/errors';
-import { version as versionOf } from '../internal/version';
+import { version } from '../internal/version';
 import { GroupError } from './process-group';
 import { isProof, Line, proofOf, type Message } from './rendezvous-line';
 
@@ -28,7 +28,6 @@ export interface Where {
 const caller = 'initProcessGroup';
 /** Of the messages here, and of what engines put into blobs. */
 const wireVersion = 1;
-const version = versionOf();
 const nonceBytes = 32;
 /** Until a rank has proved itself, and until the server knows it. */
 const proofCap = 512;

@@ -1,61 +1,95 @@
-// How the binary is found: SIMDNORM_ADDON names one, else node-gyp-build looks for the build of a clone, then for the
-// prebuild of this platform, architecture and libc. It is run in the process that loads this, never in an install script.
+// How the binary is found: SIMDNORM_ADDON names one; else it is the build of a clone, or the prebuild of this platform,
+// architecture and libc. That happens in the process that loads this, never in an install script.
 
-import { readdirSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import type { Addon } from './addon';
 import { StateError } from './errors';
 import { version } from './version';
 
 const root = join(__dirname, '..', '..');
-const nodeGypBuild = require('node-gyp-build') as { path(dir: string): string };
+/** Where prebuilds/ is: beside this file only where that is a part of a bundle. */
+const home = existsSync(join(__dirname, 'prebuilds')) ? __dirname : root;
 
 export function load(): Addon {
-  const given = process.env.SIMDNORM_ADDON;
-  let file = given && resolve(given);
+  const { SIMDNORM_ADDON: given } = process.env;
+  const places = given ? [resolve(given)] : candidates();
+  const file = places.find((place) => existsSync(place));
+  if (!file) throw notFound(places, 'there is no such file');
   let addon: Addon;
   try {
-    file ||= nodeGypBuild.path(root);
-    addon = require(file) as Addon;
+    if (isCutOff(file)) throw new Error('the file is cut off');
+    // Not `require(file)`, which a bundler takes for its own.
+    addon = createRequire(file)(file) as Addon;
   } catch (cause) {
-    throw notFound(file, String((cause as Error).message ?? cause));
+    throw notFound([file], String((cause as Error).message ?? cause));
   }
   const theirs = typeof addon.identity === 'function' ? addon.identity().split(' ')[0] : 'unknown';
-  if (theirs !== version()) {
+  if (theirs !== version) {
     throw new StateError(
       'ERR_ADDON_VERSION',
-      `simdnorm: ${file} is of version ${theirs}, but this package is of version ${version()}. Install the package ` +
+      `simdnorm: ${file} is of version ${theirs}, but this package is of version ${version}. Install the package ` +
         `again, or build the addon: npm run build:native, in ${root}`,
     );
   }
   return addon;
 }
 
-function notFound(file: string | undefined, cause: string): StateError {
+/** Best first. */
+function candidates(): string[] {
+  const { platform, arch, env } = process;
+  const tag = platform === 'linux' ? `.${libc()}` : '';
+  const prebuild = join('prebuilds', `${platform}-${arch}`, `simdnorm${tag}.node`);
+  const built = env.PREBUILDS_ONLY ? [] : [join(root, 'build', 'Release', 'simdnorm.node')];
+  return [...built, join(home, prebuild)];
+}
+
+/** LIBC, or that whose loader the program that runs this asks for, in its first page. */
+function libc(): string {
+  if (process.env.LIBC) return process.env.LIBC;
+  try {
+    return start(process.execPath, 4096).includes('/ld-musl-') ? 'musl' : 'glibc';
+  } catch {
+    return 'glibc'; // it may not be read
+  }
+}
+
+/** Linux maps half a file without a word, and the process ends where the other half is touched. */
+function isCutOff(file: string): boolean {
+  const header = start(file, 64);
+  const isElf64 = header.readUInt32BE(0) === 0x7f454c46 && header[4] === 2;
+  if (!isElf64) return false;
+  const sections = { at: header.readBigUInt64LE(40), size: header.readUInt16LE(58), count: header.readUInt16LE(60) };
+  return statSync(file).size < Number(sections.at) + sections.size * sections.count;
+}
+
+function start(file: string, bytes: number): Buffer {
+  const buffer = Buffer.alloc(bytes);
+  const opened = openSync(file, 'r');
+  try {
+    readSync(opened, buffer);
+  } finally {
+    closeSync(opened);
+  }
+  return buffer;
+}
+
+function notFound(places: string[], cause: string): StateError {
   let shipped: string[] = [];
   try {
-    shipped = readdirSync(join(root, 'prebuilds'), { recursive: true, encoding: 'utf8' }).filter((name) =>
+    shipped = readdirSync(join(home, 'prebuilds'), { recursive: true, encoding: 'utf8' }).filter((name) =>
       name.endsWith('.node'),
     );
   } catch {
     // no prebuilds folder: a clone
   }
   const { platform, arch, versions } = process;
-  const libc = platform === 'linux' ? libcName() : '';
-  const looked = file ?? `build/Release/simdnorm.node and prebuilds/${platform}-${arch}/ in ${root}`;
+  const where = `${platform}-${arch}${platform === 'linux' ? ` (${libc()})` : ''}`;
   return new StateError(
     'ERR_ADDON_NOT_FOUND',
-    `simdnorm: no native addon for ${platform}-${arch}${libc}, Node ${versions.node}. Looked for ${looked}; prebuilds ` +
-      `has: ${shipped.join(', ') || 'nothing'}. To build it: npm run build:native, in ${root} (needs Python 3, make and ` +
+    `simdnorm: no native addon for ${where}, Node ${versions.node}. Looked for ${places.join(', ')}; prebuilds has: ` +
+      `${shipped.join(', ') || 'nothing'}. To build it: npm run build:native, in ${root} (needs Python 3, make and ` +
       `a C++17 compiler). Cause: ${cause}`,
   );
-}
-
-function libcName(): string {
-  try {
-    const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined;
-    return report?.header?.glibcVersionRuntime ? ' (glibc)' : ' (musl)';
-  } catch {
-    return ''; // Deno makes a report only with permissions that have nothing to do with the error
-  }
 }

@@ -1,5 +1,2 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-
-export const version = (): string =>
-  (JSON.parse(readFileSync(join(__dirname, '..', '..', 'package.json'), 'utf8')) as { version: string }).version;
+// Required rather than read, so that a bundle has it inside.
+export const { version } = require('../../package.json') as { version: string };

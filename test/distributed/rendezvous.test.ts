@@ -79,7 +79,7 @@ async function prove(port: number, token = 'secret'): Promise<Line> {
   expect(isProof(proof, proofOf(token, 'server', challenge, nonce))).toBe(true);
   return line;
 }
-const hello = (more: Message): Message => ({ rank: 1, size: 2, version: version(), wire: 1, blob: 'AQ==', ...more });
+const hello = (more: Message): Message => ({ rank: 1, size: 2, version, wire: 1, blob: 'AQ==', ...more });
 
 describe('a meeting', () => {
   test.each([1, 2, 3, 8])('of %i ranks gives all blobs to all', async (size) => {
