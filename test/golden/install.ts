@@ -3,6 +3,7 @@
 
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
+import type { Tensor } from 'simdnorm';
 import { expectEqual, expectThrow } from '../support/check';
 import type { GoldenApi } from './calls';
 import type { Test } from './suite';
@@ -20,12 +21,10 @@ export function binaryOf({ require }: Installed): string {
   return loaded[0]!;
 }
 
-const kindsOf = (error: Error): string => error.name;
-
 export function installTests(api: Installed, expectedIsa: string | undefined): Test[] {
   const { simdnorm, require, folder } = api;
   const { isa, LayerNorm } = simdnorm;
-  const input = (): InstanceType<typeof simdnorm.Tensor> =>
+  const input = (): Tensor =>
     new simdnorm.Tensor(
       Float32Array.from({ length: 40 }, (_, i) => (i * 7) % 11),
       [5, 8],
@@ -49,7 +48,7 @@ export function installTests(api: Installed, expectedIsa: string | undefined): T
         if (expectedIsa !== undefined) expectEqual('active', isa.active, expectedIsa);
         for (const name of isa.all.filter((each) => !isa.supported.includes(each))) {
           const error = expectThrow(name, () => isa.use(name), new RegExp(`this CPU does not support ${name}`));
-          expectEqual('error', kindsOf(error), 'RangeError');
+          expectEqual('error', error.name, 'RangeError');
         }
         expectEqual('still active', isa.active, isa.supported[0]);
       },
@@ -59,7 +58,7 @@ export function installTests(api: Installed, expectedIsa: string | undefined): T
       () => {
         const layer = new LayerNorm(8);
         const refuse = (kind: string, message: RegExp, run: () => unknown): void =>
-          expectEqual(String(message), kindsOf(expectThrow(String(message), run, message)), kind);
+          expectEqual(String(message), expectThrow(String(message), run, message).name, kind);
         refuse('RangeError', /normalized_shape/, () => layer.forward({ data: new Float32Array(9), shape: [3, 3] }));
         refuse('RangeError', /needs 64/, () => layer.forward({ data: new Float32Array(40), shape: [8, 8] }));
         refuse('TypeError', /float64/, () => layer.forward({ data: new Float64Array(40), shape: [5, 8] }));
@@ -74,10 +73,11 @@ export function installTests(api: Installed, expectedIsa: string | undefined): T
       'a Worker loads it, computes and ends',
       async () => {
         const worker = new Worker(join(__dirname, 'worker.js'), { workerData: { folder } });
-        const [message] = await Promise.all([
+        const [message, code] = await Promise.all([
           new Promise((resolve, reject) => worker.on('message', resolve).on('error', reject)),
           new Promise((resolve) => worker.on('exit', resolve)),
         ]);
+        expectEqual('exit code', code, 0);
         expectEqual('outputs', message, Array.from(new LayerNorm(8).forward(input()).data as Float32Array));
       },
     ],
