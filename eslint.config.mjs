@@ -12,10 +12,24 @@ const nodeGlobals = Object.fromEntries(
     'clearInterval',
     'performance',
     'URL',
+    'WebAssembly',
     'require',
     'module',
     '__dirname',
     '__filename',
+  ].map((name) => [name, 'readonly']),
+);
+
+const browserGlobals = Object.fromEntries(
+  [
+    'createImageBitmap',
+    'devicePixelRatio',
+    'document',
+    'getComputedStyle',
+    'ImageData',
+    'matchMedia',
+    'OffscreenCanvas',
+    'window',
   ].map((name) => [name, 'readonly']),
 );
 
@@ -24,6 +38,7 @@ export default tseslint.config(
   eslint.configs.recommended,
   ...tseslint.configs.recommended,
   { files: ['**/*.{js,cjs,mjs}'], languageOptions: { globals: nodeGlobals } },
+  { files: ['examples/browser/*.js'], languageOptions: { globals: browserGlobals } },
   {
     rules: {
       // Indexing is checked by noUncheckedIndexedAccess; `!` says that a loop bound has done it already.

@@ -61,7 +61,16 @@ interface Part {
   how: number;
 }
 
+/** Parts that overlap, together. */
+interface Stretch {
+  begin: number;
+  end: number;
+  parts: Part[];
+}
+
 const line = 64;
+// Its malloc traps where it is asked for half the memory.
+const largest = 2 ** 31 - 2 ** 20;
 // As native/core/geometry.h has it: 32 bits count what the ops need beside so many elements.
 const most = 2 ** 28;
 const outOfMemory = 6 << 4;
@@ -86,7 +95,7 @@ function elementsOf(list: readonly unknown[]): unknown[] {
 }
 
 /** Stretches of one buffer that touch nothing of each other: parts that overlap stay together, as native must see it. */
-function* apart(parts: readonly Part[]): Generator<{ begin: number; end: number; parts: Part[] }> {
+function* apart(parts: readonly Part[]): Generator<Stretch> {
   const byBuffer = new Map<ArrayBufferLike, Part[]>();
   for (const part of parts) {
     const others = byBuffer.get(part.view.buffer);
@@ -156,28 +165,37 @@ class Instance {
     };
     use(0, reads);
     const block = arrayKind(given[0]) === 'Float64Array' ? (given[0] as Float64Array) : new Float64Array(0);
-    if (uses[name]!(use, block, given) > most) return outOfMemory;
-
-    const stretches = [...apart(parts)];
-    const bytes = stretches.reduce((sum, { begin, end }) => sum + end - begin + 2 * line, 0);
-    const base = bytes < 2 ** 32 ? this.#exports.malloc(bytes) >>> 0 : 0;
-    if (base === 0) return outOfMemory;
-    let next = base;
-    for (const { begin, end, parts: together } of stretches) {
-      // As far from a line's begin as it was.
-      const address = Math.ceil(next / line) * line + (begin % line);
-      next = address + end - begin;
-      for (const part of together) {
-        part.view.address = address + part.view.byteOffset - begin;
-        if (part.how & reads) this.#there(part).set(here(part));
-      }
-    }
+    const isTooLarge = uses[name]!(use, block, given) > most && parts.some(({ begin, end }) => end - begin > most);
+    const places = isTooLarge ? null : this.#place([...apart(parts)]);
+    if (!places) return outOfMemory;
+    for (const part of parts) if (part.how & reads) this.#there(part).set(here(part));
     const fault = this.#result(name) as number;
     if (fault === 0) {
       for (const part of parts) if (part.how & writes) here(part).set(this.#there(part));
     }
-    this.#exports.free(base);
+    this.#free(places);
     return fault;
+  }
+
+  /** Memory for each of them, and addresses for what lies in it; null, and nothing was taken, without. */
+  #place(stretches: readonly Stretch[]): number[] | null {
+    const places: number[] = [];
+    for (const { begin, end, parts } of stretches) {
+      const bytes = end - begin + 2 * line;
+      const place = bytes < largest ? this.#exports.malloc(bytes) >>> 0 : 0;
+      if (place === 0) {
+        this.#free(places);
+        return null;
+      }
+      places.push(place);
+      // As far from a line's begin as it was.
+      const address = Math.ceil(place / line) * line + (begin % line);
+      for (const { view } of parts) view.address = address + view.byteOffset - begin;
+    }
+    return places;
+  }
+  #free(places: readonly number[]): void {
+    for (const place of places) this.#exports.free(place);
   }
 
   /** The arguments as values, and which of them have memory. */

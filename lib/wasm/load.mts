@@ -1,5 +1,5 @@
 // How `simdnorm/wasm` finds its binary: by its place beside this module, in browsers with fetch, in Node, which cannot fetch
-// files, from the disk. scripts/build-lib.mjs puts this in the place of lib/internal/load.ts.
+// files, from the disk. scripts/bundle-wasm.mjs puts this in the place of lib/internal/load.ts.
 
 import type { Addon } from '../internal/addon.js';
 import { StateError } from '../internal/errors.js';

@@ -19,6 +19,13 @@ const elementsOfWindow = (b: Float64Array): number =>
 const elementsOfImages = (b: Float64Array): number =>
   b[ImageBlock.count]! * b[ImageBlock.height]! * b[ImageBlock.width]! * b[ImageBlock.channels]!;
 
+/** The same of optional arguments: those that are not given are not looked at, whatever stands there. */
+const given =
+  (use: Use, arguments_: number): Use =>
+  (argument, ...how) => {
+    if ((arguments_ >> argument) & 1) use(argument, ...how);
+  };
+
 const merge: Uses = (use) => {
   use(0, both);
   use(1, reads);
@@ -32,27 +39,29 @@ export const uses = {
     const running = flags & (Flag.useRunning | Flag.useSaved) ? reads : both;
     use(1, reads, b[Block.offsetX], n);
     use(2, writes, b[Block.offsetY], n);
-    use(3, reads);
-    use(4, reads);
-    use(5, flags & Flag.useSaved ? reads : n === 0 ? both : writes);
-    use(6, running);
-    use(7, running);
-    use(8, reads, b[Block.offsetAdd], n);
+    const optional = given(use, b[Block.given]!);
+    optional(3, reads);
+    optional(4, reads);
+    optional(5, flags & Flag.useSaved ? reads : n === 0 ? both : writes);
+    optional(6, running);
+    optional(7, running);
+    optional(8, reads, b[Block.offsetAdd], n);
     return n;
   },
   backward(use, b) {
     const n = elements(b);
     use(1, reads, b[Block.offsetDy], n);
     use(2, reads, b[Block.offsetX], n);
-    use(3, writes, b[Block.offsetY], n);
-    use(4, reads);
     use(5, reads);
-    use(6, both);
-    use(7, both);
-    use(8, writes, 0, n);
-    use(9, reads, b[Block.offsetAdd], n);
-    use(10, reads);
-    use(11, both);
+    const optional = given(use, b[Block.given]!);
+    optional(3, writes, b[Block.offsetY], n);
+    optional(4, reads);
+    optional(6, both);
+    optional(7, both);
+    optional(8, writes, 0, n);
+    optional(9, reads, b[Block.offsetAdd], n);
+    optional(10, reads);
+    optional(11, both);
     return n;
   },
   localResponse(use, b) {
@@ -91,9 +100,9 @@ export const uses = {
     use(3, both, 0, 5 * b[2]!);
     return 0;
   },
-  updateRunning(use) {
+  updateRunning(use, b) {
     use(1, both);
-    use(2, both);
+    given(use, b[Block.given]!)(2, both);
     use(3, reads);
     use(4, reads);
     return 0;
@@ -102,7 +111,7 @@ export const uses = {
     const item = b[TallyBlock.channels]! * b[TallyBlock.inner]!;
     const extent = b[TallyBlock.outer]! > 0 ? (b[TallyBlock.outer]! - 1) * b[TallyBlock.stride]! + item : 0;
     use(1, reads, b[TallyBlock.offset], extent);
-    use(2, reads);
+    given(use, b[TallyBlock.given]!)(2, reads);
     use(3, both);
     return extent;
   },

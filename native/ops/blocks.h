@@ -78,7 +78,7 @@ template <class T>
 class Scratch {
  public:
   explicit Scratch(size_t n)
-      : data_(n > 0 && n <= SIZE_MAX / sizeof(T)
+      : data_(n > 0 && n <= kMostBytes / sizeof(T)
                   ? static_cast<T*>(::operator new(n * sizeof(T), kToLine, std::nothrow))
                   : nullptr),
         ok_(n == 0 || data_) {
@@ -92,6 +92,8 @@ class Scratch {
 
  private:
   static constexpr std::align_val_t kToLine{kLine};
+  // Asked for more, the allocator of WebAssembly traps.
+  static constexpr size_t kMostBytes = SIZE_MAX / 4;
   T* data_;
   bool ok_;
 };
