@@ -13,3 +13,8 @@ export {
   type RawImage,
   type TensorToImagesOptions,
 } from '../preprocessing/images.js';
+
+import { Module, Tensor } from '../index.js';
+
+// The bundler has renamed the classes that refer to themselves, which consoles and messages would show.
+for (const [name, Class] of Object.entries({ Module, Tensor })) Object.defineProperty(Class, 'name', { value: name });
