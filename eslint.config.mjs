@@ -13,6 +13,7 @@ const nodeGlobals = Object.fromEntries(
     'clearInterval',
     'performance',
     'URL',
+    'WebAssembly',
     'require',
     'module',
     'exports',
@@ -21,11 +22,25 @@ const nodeGlobals = Object.fromEntries(
   ].map((name) => [name, 'readonly']),
 );
 
+const browserGlobals = Object.fromEntries(
+  [
+    'createImageBitmap',
+    'devicePixelRatio',
+    'document',
+    'getComputedStyle',
+    'ImageData',
+    'matchMedia',
+    'OffscreenCanvas',
+    'window',
+  ].map((name) => [name, 'readonly']),
+);
+
 export default tseslint.config(
   { ignores: ['**/dist/', '**/build/', '**/build-*/', 'node_modules/', 'prebuilds/', 'coverage/'] },
   eslint.configs.recommended,
   ...tseslint.configs.recommended,
   { files: ['**/*.{js,cjs,mjs}'], languageOptions: { globals: nodeGlobals } },
+  { files: ['examples/browser/*.js'], languageOptions: { globals: browserGlobals } },
   {
     files: ['test/hosts/jest/*.js'],
     languageOptions: { globals: { jest: 'readonly', test: 'readonly', expect: 'readonly' } },

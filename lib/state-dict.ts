@@ -1,8 +1,7 @@
 // What a network saves and loads: torch's state dict, and how one is loaded so that it is loaded whole or not at all.
 // The tree of modules is walked in module.ts; nothing here knows a layer.
 
-import { types } from 'node:util';
-import { describe, formatShape, StateError } from './internal/errors';
+import { describe, formatShape, isMap, StateError } from './internal/errors';
 import { isUninitialized } from './internal/uninitialized';
 import { asTensor, gather, Tensor, tensor, type DType, type TensorData, type TensorLike } from './tensor';
 
@@ -54,7 +53,7 @@ export function saved(value: Tensor | StateCount): Tensor {
 
 /** The entries of whatever serves as a state dict. */
 function entriesOf(state: unknown, where: string): Map<string, unknown> {
-  if (types.isMap(state)) {
+  if (isMap(state)) {
     const entries = new Map<string, unknown>();
     for (const [key, value] of state as Map<unknown, unknown>) {
       if (typeof key !== 'string') {
@@ -115,8 +114,8 @@ export class Loading {
 
   constructor(state: unknown, where: string) {
     this.entries = new Map([...entriesOf(state, where)].map(([key, value]) => [key, read(key, value)]));
-    const metadata = types.isMap(state) ? (state as Partial<StateDict>).metadata : undefined;
-    this.#versions = types.isMap(metadata) ? (metadata as ReadonlyMap<string, { version?: number }>) : new Map();
+    const metadata = isMap(state) ? (state as Partial<StateDict>).metadata : undefined;
+    this.#versions = isMap(metadata) ? (metadata as ReadonlyMap<string, { version?: number }>) : new Map();
   }
 
   scope(prefix: string): LoadScope {

@@ -30,6 +30,16 @@
       "native/bindings/stay_loaded.cc",
       "native/bindings/addon.cc"
     ],
+    "wasm_left_out": [
+      "native/parallel/start_thread.cc",
+      "native/parallel/thread_pool.cc",
+      "native/bindings/async.cc",
+      "native/bindings/group.cc",
+      "native/bindings/mpi.cc",
+      "native/bindings/host_windows.cc",
+      "native/bindings/stay_loaded.cc"
+    ],
+    "wasm_sources": ["native/parallel/thread_pool_single.cc"],
     "common_cflags": [
       "-std=c++17",
       "-O3",
@@ -52,6 +62,7 @@
     "isa_x64": ["avx512", "avx2", "portable"],
     "isa_arm64": ["neon", "portable"],
     "isa_other": ["portable"],
+    "isa_wasm": ["simd128"],
     "isa_portable_sources": ["native/kernels/portable.cc"],
     "isa_portable_cflags": [],
     "isa_avx2_sources": ["native/kernels/avx2.cc"],
@@ -59,6 +70,8 @@
     "isa_avx512_sources": ["native/kernels/avx512.cc"],
     "isa_avx512_cflags": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512", "-Wno-uninitialized", "-Wno-maybe-uninitialized"],
     "isa_neon_sources": ["native/kernels/neon.cc"],
-    "isa_neon_cflags": []
+    "isa_neon_cflags": [],
+    "isa_simd128_sources": ["native/kernels/simd128.cc"],
+    "isa_simd128_cflags": ["-msimd128"]
   }
 }

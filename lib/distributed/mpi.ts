@@ -26,6 +26,13 @@ function candidates(launcher: string | null): string[] {
 }
 
 function load(library: string | undefined, launcher: string | null): string {
+  if (typeof addon.mpiLoad !== 'function') {
+    throw new StateError(
+      'ERR_ENGINE_NOT_FOUND',
+      `${where}: MPI needs the native addon, and this process runs on its WebAssembly build; the engines 'gloo' and ` +
+        `'threads' do without`,
+    );
+  }
   const asked = library ?? process.env['SIMDNORM_MPI_LIB'];
   const tried: string[] = [];
   for (const name of asked ? [asked] : candidates(launcher)) {

@@ -1,7 +1,6 @@
 // Ranks that work together, whatever carries their data. Every collective is announced by a header that says what it is, so
 // that ranks which came to different calls all get an error that names both, instead of a hang or of wrong numbers.
 
-import { createHash } from 'node:crypto';
 import { arrayKind, checkNumber, checkOptions, checkSize, describe, lengthOf, StateError } from '../internal/errors';
 import {
   headerBytes,
@@ -393,24 +392,33 @@ function headerOf(sequence: number, { name, where, input, output, detail }: Call
   const data = input ?? output;
   const of = data ? ` of ${arrayKind(data)} x ${data.length}` : '';
   const by = where === `ProcessGroup.${name}` ? '' : ` in ${where}`;
-  let words = Buffer.from(`${name}${of}${by}${detail && `, ${detail}`}`);
-  const room = headerBytes - 9;
-  if (words.length > room) {
-    const digest = createHash('sha256').update(words).digest('hex').slice(0, 16);
-    words = Buffer.concat([words.subarray(0, room - 20), Buffer.from(`... ${digest}`)]);
-  }
+  const words = new TextEncoder().encode(`${name}${of}${by}${detail && `, ${detail}`}`);
   const header = new Uint8Array(headerBytes);
   new DataView(header.buffer).setFloat64(0, sequence);
   header[8] = wire;
-  header.set(words, 9);
+  if (words.length <= headerBytes - 9) {
+    header.set(words, 9);
+  } else {
+    const end = new TextEncoder().encode(`... ${digestOf(words)}`);
+    header.set(words.subarray(0, headerBytes - 9 - end.length), 9);
+    header.set(end, headerBytes - end.length);
+  }
   return header;
 }
 
+/** FNV-1a, of 64 bits: tells texts apart, and is no protection. */
+function digestOf(words: Uint8Array): string {
+  let hash = 0xcbf29ce484222325n;
+  for (const byte of words) hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
+  return hash.toString(16).padStart(16, '0');
+}
+
 function textOf(header: Uint8Array): string {
-  const bytes = Buffer.from(header.buffer, header.byteOffset, headerBytes);
-  const end = bytes.indexOf(0, 9);
-  const words = bytes.subarray(9, end < 0 ? headerBytes : end).toString();
-  return `its call ${bytes.readDoubleBE(0) + 1}, ${words}${bytes[8] === wire ? '' : ` (wire version ${bytes[8]})`}`;
+  const sequence = new DataView(header.buffer, header.byteOffset).getFloat64(0);
+  const end = header.indexOf(0, 9);
+  // A copy: TextDecoder of browsers takes nothing shared.
+  const words = new TextDecoder().decode(header.slice(9, end < 0 ? headerBytes : end));
+  return `its call ${sequence + 1}, ${words}${header[8] === wire ? '' : ` (wire version ${header[8]})`}`;
 }
 
 export function checkTimeout(where: string, timeout: unknown): number {

@@ -1,9 +1,10 @@
 // The only file that knows there is a binary: what it exports, what its answers mean. load.ts finds it.
 
-import { availableParallelism } from 'node:os';
 import { describe, StateError } from './errors';
-import { load } from './load';
+import { load, settings } from './load';
 import type { GroupFunctions } from '../distributed/native-engine';
+
+export { Block, Flag, ImageBlock, TallyBlock, WindowBlock } from './blocks';
 
 /** Of parameters and statistics. */
 export type FloatArray = Float32Array | Float64Array;
@@ -98,76 +99,6 @@ export interface Addon extends GroupFunctions {
   mpiAbandon(): void;
 }
 
-/** Numbers of the parameter block, after the six of the geometry. native/bindings/addon.cc has the same list. */
-export const Block = {
-  offsetX: 6,
-  offsetY: 7,
-  offsetDy: 8,
-  offsetAdd: 9,
-  eps: 10,
-  momentum: 11,
-  flags: 12,
-  /** Which optional arguments there are: the sum of 2^argument over them. */
-  given: 13,
-  /** Behind each statistic, where those are of more than the input; else 0. */
-  values: 14,
-  length: 15,
-} as const;
-/** Of a window over the channels: [outer][channels][inner], then how far it reaches, offsets, and what s^beta is made of. */
-export const WindowBlock = {
-  outer: 0,
-  channels: 1,
-  inner: 2,
-  before: 3,
-  after: 4,
-  offsetX: 5,
-  offsetY: 6,
-  offsetDy: 7,
-  k: 8,
-  scale: 9,
-  beta: 10,
-  flags: 11,
-  length: 12,
-} as const;
-/** Of images: how many an array has, their sizes, strides in bytes, the channels taken, and four numbers each from `order`, `mean` and `std` on. */
-export const ImageBlock = {
-  count: 0,
-  height: 1,
-  width: 2,
-  step: 3,
-  rowStride: 4,
-  imageStride: 5,
-  channels: 6,
-  planar: 7,
-  offsetTensor: 8,
-  flags: 9,
-  order: 10,
-  mean: 14,
-  std: 18,
-  length: 22,
-} as const;
-/** Of data [outer][channels][inner]; `stride` elements from one outer to the next. */
-export const TallyBlock = {
-  outer: 0,
-  channels: 1,
-  inner: 2,
-  stride: 3,
-  offset: 4,
-  flags: 5,
-  given: 6,
-  length: 7,
-} as const;
-export const Flag = {
-  aboutZero: 1,
-  zeroVarIsZero: 2,
-  useRunning: 4,
-  keepsInput: 8,
-  relu: 16,
-  bfloat16: 32,
-  /** y by the statistics that stand in `saved`. */
-  useSaved: 64,
-} as const;
-
 /** Names of the arguments, for messages. */
 export const Names = {
   forward: ['parameters', 'input', 'out', 'weight', 'bias', 'saved statistics', 'running_mean', 'running_var', 'add'],
@@ -242,12 +173,8 @@ export function useThreads(n: unknown, where: string, given = n): void {
 
 // Process-wide settings, applied by whoever loads first; a Worker that comes later leaves them alone.
 if (addon.configured(0) === 0) {
-  const { SIMDNORM_ISA, SIMDNORM_NUM_THREADS } = process.env;
-  if (SIMDNORM_ISA) useIsa(SIMDNORM_ISA, 'SIMDNORM_ISA');
-  useThreads(
-    SIMDNORM_NUM_THREADS ? Number(SIMDNORM_NUM_THREADS) : Math.min(availableParallelism(), 256),
-    'SIMDNORM_NUM_THREADS',
-    SIMDNORM_NUM_THREADS,
-  );
+  const { isa, threads, processors } = settings();
+  if (isa) useIsa(isa, 'SIMDNORM_ISA');
+  useThreads(threads ? Number(threads) : Math.min(processors, 256), 'SIMDNORM_NUM_THREADS', threads);
   addon.configured(1);
 }

@@ -1,7 +1,5 @@
 // The one voice of every refusal: who speaks, about what, what came, what was needed.
 
-import { types } from 'node:util';
-
 /** An Error with a stable `code`, for what is neither a wrong kind nor a wrong size. */
 export class StateError extends Error {
   override readonly name = 'StateError';
@@ -50,7 +48,37 @@ export function lengthOf(array: ArrayBufferView): number {
 /** Whether a typed array lies in a SharedArrayBuffer, whatever it says of itself. */
 export function isShared(array: unknown): boolean {
   const kind = arrayKind(array);
-  return kind !== undefined && kind !== 'DataView' && types.isSharedArrayBuffer(bufferGetter.call(array));
+  return kind !== undefined && kind !== 'DataView' && !isArrayBuffer(bufferOf(array as ArrayBufferView));
+}
+
+/** The memory of a typed array, and where in it the array begins, whatever a subclass says. */
+export function bufferOf(array: ArrayBufferView): ArrayBufferLike {
+  return bufferGetter.call(array) as ArrayBufferLike;
+}
+export function byteOffsetOf(array: ArrayBufferView): number {
+  return byteOffsetGetter.call(array) as number;
+}
+
+/** Whether a getter that looks for what only its own kind has, in whatever realm it was made, finds it. */
+function has(getter: (this: unknown) => unknown, value: unknown): boolean {
+  try {
+    getter.call(value);
+    return true;
+  } catch {
+    return false;
+  }
+}
+const getterOf = (prototype: object, name: string): ((this: unknown) => unknown) =>
+  Object.getOwnPropertyDescriptor(prototype, name)!.get!;
+const bytesGetter = getterOf(ArrayBuffer.prototype, 'byteLength');
+const sizeGetter = getterOf(Map.prototype, 'size');
+
+/** Whether it is an ArrayBuffer; a SharedArrayBuffer is none. */
+export function isArrayBuffer(value: unknown): value is ArrayBuffer {
+  return has(bytesGetter, value);
+}
+export function isMap(value: unknown): value is Map<unknown, unknown> {
+  return has(sizeGetter, value);
 }
 
 /** The same memory as an array of another kind with elements as large, whatever a subclass says; the array itself if it is one. */
@@ -62,7 +90,7 @@ export function viewAs<A extends ArrayBufferView>(
   const length = lengthOf(array);
   // A view of a detached buffer cannot be made.
   if (length === 0) return new Kind(0);
-  return new Kind(bufferGetter.call(array) as ArrayBufferLike, byteOffsetGetter.call(array) as number, length);
+  return new Kind(bufferOf(array), byteOffsetOf(array), length);
 }
 
 export function formatShape(shape: readonly number[]): string {

@@ -1,27 +1,38 @@
 // How the binary is found: SIMDNORM_ADDON names one; else it is the build of a clone, or the prebuild of this platform,
-// architecture and libc. That happens in the process that loads this, never in an install script.
+// architecture and libc; where there is none, the WebAssembly build does it, with a warning. That happens in the process
+// that loads this, never in an install script. `simdnorm/wasm` has lib/wasm/load.mts instead.
 
-import { closeSync, existsSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
+import { addonOf } from '../wasm/host';
 import type { Addon } from './addon';
 import { StateError } from './errors';
 import { version } from './version';
 
+declare const WebAssembly: { Module: new (bytes: Uint8Array) => object };
+
 const root = join(__dirname, '..', '..');
 /** Where prebuilds/ is: beside this file only where that is a part of a bundle. */
 const home = existsSync(join(__dirname, 'prebuilds')) ? __dirname : root;
+const wasm = join(home, 'prebuilds', 'wasm', 'simdnorm.wasm');
+
+/** What the environment asks for. */
+export function settings(): { isa: string | undefined; threads: string | undefined; processors: number } {
+  const { SIMDNORM_ISA: isa, SIMDNORM_NUM_THREADS: threads } = process.env;
+  return { isa, threads, processors: availableParallelism() };
+}
 
 export function load(): Addon {
-  const { SIMDNORM_ADDON: given } = process.env;
-  const places = given ? [resolve(given)] : candidates();
-  const file = places.find((place) => existsSync(place));
-  if (!file) throw notFound(places, 'there is no such file');
+  const file = find();
   let addon: Addon;
   try {
     if (isCutOff(file)) throw new Error('the file is cut off');
-    // Not `require(file)`, which a bundler takes for its own.
-    addon = createRequire(file)(file) as Addon;
+    addon = file.endsWith('.wasm')
+      ? addonOf(new WebAssembly.Module(readFileSync(file)))
+      : // Not `require(file)`, which a bundler takes for its own.
+        (createRequire(file)(file) as Addon);
   } catch (cause) {
     throw notFound([file], String((cause as Error).message ?? cause));
   }
@@ -36,6 +47,21 @@ export function load(): Addon {
   return addon;
 }
 
+function find(): string {
+  const { SIMDNORM_ADDON: given } = process.env;
+  const places = given === 'wasm' ? [wasm] : given ? [resolve(given)] : candidates();
+  const file = places.find((place) => existsSync(place));
+  if (file) return file;
+  if (given || !existsSync(wasm)) throw notFound(places, 'there is no such file');
+  process.emitWarning(
+    `simdnorm has no native addon for ${platformName()} and runs on its WebAssembly build: the same results to the bit, ` +
+      `on one thread and at a fraction of the speed (docs/wasm.md). To build the addon: npm run build:native, in ${root}. ` +
+      'SIMDNORM_ADDON=wasm asks for it without this warning',
+    { code: 'SIMDNORM_WASM' },
+  );
+  return wasm;
+}
+
 /** Best first. */
 function candidates(): string[] {
   const { platform, arch, env } = process;
@@ -43,6 +69,11 @@ function candidates(): string[] {
   const prebuild = join('prebuilds', `${platform}-${arch}`, `simdnorm${tag}.node`);
   const built = env.PREBUILDS_ONLY ? [] : [join(root, 'build', 'Release', 'simdnorm.node')];
   return [...built, join(home, prebuild)];
+}
+
+function platformName(): string {
+  const { platform, arch } = process;
+  return `${platform}-${arch}${platform === 'linux' ? ` (${libc()})` : ''}`;
 }
 
 /** LIBC, or that whose loader the program that runs this asks for, in its first page. */
@@ -79,17 +110,15 @@ function notFound(places: string[], cause: string): StateError {
   let shipped: string[] = [];
   try {
     shipped = readdirSync(join(home, 'prebuilds'), { recursive: true, encoding: 'utf8' }).filter((name) =>
-      name.endsWith('.node'),
+      /\.(node|wasm)$/.test(name),
     );
   } catch {
     // no prebuilds folder: a clone
   }
-  const { platform, arch, versions } = process;
-  const where = `${platform}-${arch}${platform === 'linux' ? ` (${libc()})` : ''}`;
   return new StateError(
     'ERR_ADDON_NOT_FOUND',
-    `simdnorm: no native addon for ${where}, Node ${versions.node}. Looked for ${places.join(', ')}; prebuilds has: ` +
-      `${shipped.join(', ') || 'nothing'}. To build it: npm run build:native, in ${root} (needs Python 3, make and ` +
-      `a C++17 compiler). Cause: ${cause}`,
+    `simdnorm: no native addon for ${platformName()}, Node ${process.versions.node}. Looked for ${places.join(', ')}; ` +
+      `prebuilds has: ${shipped.join(', ') || 'nothing'}. To build it: npm run build:native, in ${root} (needs Python 3, ` +
+      `make and a C++17 compiler). Cause: ${cause}`,
   );
 }

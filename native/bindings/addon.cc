@@ -8,10 +8,7 @@
 #include <new>
 
 #include "native/bindings/arguments.h"
-#include "native/bindings/async.h"
 #include "native/bindings/memory.h"
-#include "native/bindings/mpi.h"
-#include "native/bindings/stay_loaded.h"
 #include "native/dispatch/dispatch.h"
 #include "native/headers/identity.h"
 #include "native/ops/backward.h"
@@ -20,6 +17,12 @@
 #include "native/ops/normalize.h"
 #include "native/ops/tally.h"
 #include "native/parallel/float_environment.h"
+
+#ifndef __wasm__
+#include "native/bindings/async.h"
+#include "native/bindings/mpi.h"
+#include "native/bindings/stay_loaded.h"
+#endif
 
 namespace simdnorm {
 namespace {
@@ -397,33 +400,6 @@ int to_images_as(Arguments& a) {
       a, to_images(dispatch::active().of(S()), call.images, call.mean, call.std, call.tensor, call.starts.get()));
 }
 
-// forwardAsync and fromImagesAsync: the same arguments, of memory that nobody can detach, and `settle` behind them.
-// What they return is a fault before the work; settle takes that of the work.
-template <class Op>
-class Job : public AsyncJob {
- public:
-  Op op;
-
- private:
-  int execute() override { return run(op) == Status::kOk ? 0 : static_cast<int>(Fault::kMemory) * 16; }
-};
-template <class Op, int (*read)(Arguments&, Op*), size_t settle>
-int start(Arguments& a) {
-  auto* const job = new (std::nothrow) Job<Op>;
-  if (!job) return a.fail(Fault::kMemory, 0);
-  if (read(a, &job->op) == 0 && job->start(a.env(), a.values(), settle, a.values()[settle])) return 0;
-  delete job;
-  return a.ok() ? a.fail(Fault::kMemory, 0) : a.fault();
-}
-template <class S>
-int forward_async_as(Arguments& a) {
-  return start<Normalize<S>, read_forward<S>, 9>(a);
-}
-template <class S>
-int from_images_async_as(Arguments& a) {
-  return start<ImageCall<S>, read_from_images<S>, 3>(a);
-}
-
 // The numbers of a tally's block; the same list is there.
 enum TallyBlock {
   kPositions = 0,
@@ -602,17 +578,63 @@ napi_value number_of(napi_env env, napi_callback_info info) {
   return number(env, answer(env, info));
 }
 
-Napi::Object init(Napi::Env env, Napi::Object exports) {
+void add(Napi::Env env, Napi::Object exports, const char* name, napi_callback callback) {
+  napi_value function = nullptr;
+  if (napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, nullptr, &function) != napi_ok) return;
+  exports.Set(name, Napi::Value(env, function));
+}
+
+#ifndef __wasm__
+// forwardAsync and fromImagesAsync: the same arguments, of memory that nobody can detach, and `settle` behind them.
+// What they return is a fault before the work; settle takes that of the work.
+template <class Op>
+class Job : public AsyncJob {
+ public:
+  Op op;
+
+ private:
+  int execute() override { return run(op) == Status::kOk ? 0 : static_cast<int>(Fault::kMemory) * 16; }
+};
+template <class Op, int (*read)(Arguments&, Op*), size_t settle>
+int start(Arguments& a) {
+  auto* const job = new (std::nothrow) Job<Op>;
+  if (!job) return a.fail(Fault::kMemory, 0);
+  if (read(a, &job->op) == 0 && job->start(a.env(), a.values(), settle, a.values()[settle])) return 0;
+  delete job;
+  return a.ok() ? a.fail(Fault::kMemory, 0) : a.fault();
+}
+template <class S>
+int forward_async_as(Arguments& a) {
+  return start<Normalize<S>, read_forward<S>, 9>(a);
+}
+template <class S>
+int from_images_async_as(Arguments& a) {
+  return start<ImageCall<S>, read_from_images<S>, 3>(a);
+}
+
+void add_threaded(Napi::Env env, Napi::Object exports) {
   stay_loaded();
-  const distributed::Function functions[] = {
+  add(env, exports, "forwardAsync", SIMDNORM_CALL(forward_async_as));
+  add(env, exports, "fromImagesAsync", SIMDNORM_IMAGE_CALL(from_images_async_as));
+  for (const auto& f : distributed::group_functions) add(env, exports, f.name, f.callback);
+  for (const auto& f : distributed::mpi_functions) add(env, exports, f.name, f.callback);
+}
+#else
+// No threads, so no groups either; lib/wasm/host.ts makes asynchronous calls at once.
+void add_threaded(Napi::Env, Napi::Object) {}
+#endif
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  const struct {
+    const char* name;
+    napi_callback callback;
+  } functions[] = {
       {"forward", SIMDNORM_CALL(forward_as)},
-      {"forwardAsync", SIMDNORM_CALL(forward_async_as)},
       {"backward", SIMDNORM_CALL(backward_as)},
       {"moments", SIMDNORM_CALL(moments_as)},
       {"localResponse", SIMDNORM_WINDOW_CALL(local_response_as)},
       {"localResponseBackward", SIMDNORM_WINDOW_CALL(local_response_backward_as)},
       {"fromImages", SIMDNORM_IMAGE_CALL(from_images_as)},
-      {"fromImagesAsync", SIMDNORM_IMAGE_CALL(from_images_async_as)},
       {"toImages", SIMDNORM_IMAGE_CALL(to_images_as)},
       {"updateRunning", SIMDNORM_CALL(update_running_as)},
       {"statisticsOfParts", SIMDNORM_CALL(statistics_of_parts_as)},
@@ -630,14 +652,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"adviseHugePages", number_of<advise_huge_pages>},
       {"bytesToCacheLine", number_of<bytes_to_cache_line>},
   };
-  const auto add = [&](const distributed::Function& f) {
-    napi_value function = nullptr;
-    if (napi_create_function(env, f.name, NAPI_AUTO_LENGTH, f.callback, nullptr, &function) != napi_ok) return;
-    exports.Set(f.name, Napi::Value(env, function));
-  };
-  for (const auto& f : functions) add(f);
-  for (const auto& f : distributed::group_functions) add(f);
-  for (const auto& f : distributed::mpi_functions) add(f);
+  for (const auto& f : functions) add(env, exports, f.name, f.callback);
+  add_threaded(env, exports);
   return exports;
 }
 

@@ -36,10 +36,11 @@ class Arguments {
 
   // Numbers of the parameter block, argument 0: a Float64Array, copied out at once.
   double number(size_t i) const { return numbers_[i]; }
-  // An integer from 0 to 2^53.
+  // An integer from 0 to 2^53, or as much of that as a size_t holds.
   size_t size(size_t i) {
     const double n = numbers_[i];
-    if (n >= 0 && n <= 9007199254740992.0) {
+    constexpr double kLimit = sizeof(size_t) == 8 ? 9007199254740992.0 : 4294967295.0;
+    if (n >= 0 && n <= kLimit) {
       // Signed: one instruction there and one back.
       const auto whole = static_cast<int64_t>(n);
       if (static_cast<double>(whole) == n) return static_cast<size_t>(whole);

@@ -6,11 +6,15 @@
 #define SIMDNORM_CORE_GEOMETRY_H_
 
 #include <stddef.h>
+#include <stdint.h>
 
 namespace simdnorm {
 
-// Sizes go up to 2^53, and a long double or x87 register would change the bits.
-static_assert(sizeof(size_t) == 8, "simdnorm needs a 64-bit target");
+// The largest size: a double holds it, and where size_t has 32 bits (WebAssembly), the sixteenfold still fits.
+constexpr size_t kMost = sizeof(size_t) == 8 ? static_cast<size_t>(uint64_t(1) << 53) : size_t(1) << 28;
+#if !defined(__LP64__) && !defined(_WIN64) && !defined(__wasm__)
+#error "simdnorm needs a 64-bit target or WebAssembly: an x87 register would change the bits"
+#endif
 
 struct Geometry {
   size_t batch, outer, groups, inner, run, channels;
@@ -28,7 +32,7 @@ struct Geometry {
   // Lanes run along the data, or across the columns of an [outer][groups * inner] matrix.
   bool columns() const { return channel_by_row() || (run == 1 && (outer > 1 || (inner == 1 && groups > 1))); }
 
-  // What the ops rely on. Sizes are at most 2^53 and their products are formed here with a check.
+  // What the ops rely on. Sizes are at most kMost and their products are formed here with a check.
   bool valid() const {
     if (run == 0 || channels == 0) return false;
     size_t step, all;
@@ -39,7 +43,7 @@ struct Geometry {
   }
 
   static bool product(size_t a, size_t b, size_t* out) {
-    return !__builtin_mul_overflow(a, b, out) && *out <= size_t(1) << 53;
+    return !__builtin_mul_overflow(a, b, out) && *out <= kMost;
   }
 };
 

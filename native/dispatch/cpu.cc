@@ -96,6 +96,7 @@ Caches detect_caches() {
 bool avx512() { return features().avx512; }
 bool avx2() { return features().avx2; }
 bool neon() { return false; }
+bool simd128() { return false; }
 bool portable() { return true; }
 
 }  // namespace cpu
@@ -117,6 +118,7 @@ bool neon() { return true; }  // part of the architecture
 #else
 bool neon() { return false; }
 #endif
+bool simd128() { return true; }  // of WebAssembly, whose engine has checked it
 bool portable() { return true; }
 
 }  // namespace cpu

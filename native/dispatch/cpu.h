@@ -11,6 +11,7 @@ namespace cpu {
 bool avx512();
 bool avx2();
 bool neon();
+bool simd128();
 bool portable();
 
 // In bytes: of one core, and of all that share it. They choose the order of work and the kind of stores, never a sum.

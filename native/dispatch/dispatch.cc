@@ -37,7 +37,7 @@ size_t active_index() {
   const size_t chosen = g_active.load(std::memory_order_relaxed);
   if (chosen != kUnset) return chosen;
   size_t best = 0;
-  while (!supported(best)) best++;  // the last one, portable, always is
+  while (!supported(best)) best++;  // the last one always is
   size_t unset = kUnset;
   g_active.compare_exchange_strong(unset, best);
   return unset == kUnset ? best : unset;

@@ -3,6 +3,7 @@
 #define SIMDNORM_OPS_BLOCKS_H_
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include <new>
 #include <type_traits>
@@ -77,7 +78,9 @@ template <class T>
 class Scratch {
  public:
   explicit Scratch(size_t n)
-      : data_(n ? static_cast<T*>(::operator new(n * sizeof(T), kToLine, std::nothrow)) : nullptr),
+      : data_(n > 0 && n <= kMostBytes / sizeof(T)
+                  ? static_cast<T*>(::operator new(n * sizeof(T), kToLine, std::nothrow))
+                  : nullptr),
         ok_(n == 0 || data_) {
     static_assert(std::is_trivially_copyable<T>::value, "is not constructed");
   }
@@ -89,6 +92,8 @@ class Scratch {
 
  private:
   static constexpr std::align_val_t kToLine{kLine};
+  // Asked for more, the allocator of WebAssembly traps.
+  static constexpr size_t kMostBytes = SIZE_MAX / 4;
   T* data_;
   bool ok_;
 };
