@@ -12,6 +12,7 @@ import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { wasmFaults } from './build-wasm.mjs';
 import { identity } from './native-headers.mjs';
 import { glibcCeiling, macosFloor, targets } from './targets.mjs';
 import { root, run } from './zig.mjs';
@@ -108,6 +109,7 @@ const traces = { x64: { avx512: /%zmm\d/, avx2: /%ymm\d/ }, arm64: { neon: /\bfa
 
 export function faultsOf(target, file) {
   if (!existsSync(file)) return ['is missing'];
+  if (target.platform === 'wasm') return wasmFaults(file);
   const format = /Format: (.*)/.exec(llvm('readobj', ['--file-headers', file]))?.[1];
   const wanted = formats[`${target.platform}-${target.arch}`];
   if (format !== wanted) return [`is ${format}, not ${wanted}`];

@@ -9,6 +9,7 @@ import { createRequire } from 'node:module';
 import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
+import { buildWasm } from './build-wasm.mjs';
 import { isaFaults } from './check-prebuilds.mjs';
 import { fillHeaders } from './native-headers.mjs';
 import { targets } from './targets.mjs';
@@ -77,6 +78,10 @@ fillHeaders();
 for (const name of names) {
   const target = targets.find((one) => one.name === name);
   console.log(`== ${name}`);
+  if (target.platform === 'wasm') {
+    await buildWasm();
+    continue;
+  }
   const folder = mkdtempSync(join(tmpdir(), 'simdnorm-prebuild-'));
   try {
     const objectsOf = await (target.platform === 'linux' ? withPrebuildify : withZig)(target, folder);

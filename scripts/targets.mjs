@@ -31,4 +31,5 @@ export const targets = [
   other('win32', 'arm64', 'aarch64-windows-gnu'),
   other('darwin', 'x64', `x86_64-macos.${macosFloor}`),
   other('darwin', 'arm64', `aarch64-macos.${macosFloor}`),
+  { name: 'wasm', platform: 'wasm', file: 'prebuilds/wasm/simdnorm.wasm' },
 ];

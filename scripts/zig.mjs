@@ -36,7 +36,7 @@ const common = [
   '-DBUILDING_NODE_EXTENSION',
   `-ffile-prefix-map=${root}=.`,
   '-I.',
-  ...['node-addon-api', 'include/node'].map((folder) => `-I${join(headers, folder)}`),
+  ...['node-addon-api', 'include/node'].flatMap((folder) => ['-isystem', join(headers, folder)]),
 ];
 
 /**
@@ -47,7 +47,7 @@ export async function compile(target, sources, folder, flags = []) {
   mkdirSync(folder, { recursive: true });
   const objects = sources.map(([source]) => join(folder, `${source.replaceAll('/', '_')}.o`));
   const waiting = sources.map(([source, own], i) => {
-    const use = common.filter((flag) => !(target.includes('windows') && flag === '-fPIC'));
+    const use = common.filter((flag) => !(/windows|wasm/.test(target) && flag === '-fPIC'));
     return ['c++', '-target', target, ...use, ...flags, ...own, '-c', source, '-o', objects[i]];
   });
   const work = async () => {
