@@ -530,7 +530,8 @@ napi_value isa_name(napi_env env, napi_callback_info info) {
   return value;
 }
 
-// identity(): version and source hash, "0.1.0 4f3a..."; scripts/check-prebuilds.mjs finds it in the bytes of the file too
+// identity(): version and source hash, "0.1.0 4f3a..."; scripts/check-prebuilds.mjs finds it in the bytes of the file
+// too
 constexpr char kIdentity[] = "simdnorm " SIMDNORM_VERSION " " SIMDNORM_SOURCES;
 napi_value identity(napi_env env, napi_callback_info) {
   napi_value value = nullptr;
