@@ -42,9 +42,7 @@ struct Geometry {
     return product(batch, groups, &all) && product(all, 8, &all);  // room for a record of each statistic
   }
 
-  static bool product(size_t a, size_t b, size_t* out) {
-    return !__builtin_mul_overflow(a, b, out) && *out <= kMost;
-  }
+  static bool product(size_t a, size_t b, size_t* out) { return !__builtin_mul_overflow(a, b, out) && *out <= kMost; }
 };
 
 }  // namespace simdnorm

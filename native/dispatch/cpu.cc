@@ -114,7 +114,7 @@ Caches detect_caches() { return kUsual; }
 bool avx512() { return false; }
 bool avx2() { return false; }
 #if defined(__aarch64__) || defined(_M_ARM64)
-bool neon() { return true; }  // part of the architecture
+bool neon() { return true; }     // part of the architecture
 #else
 bool neon() { return false; }
 #endif
