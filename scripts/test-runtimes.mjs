@@ -241,7 +241,8 @@ try {
   printTable(rows);
   const total = (key) => rows.reduce((sum, row) => sum + row[key], 0);
   failed = total('failed');
-  console.log(`${total('passed')} passed, ${failed} failed`);
+  const skipped = rows.filter((row) => row.skipped).length;
+  console.log(`${total('passed')} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`);
 } finally {
   rmSync(work, { recursive: true, force: true, maxRetries: 10, retryDelay: 500 }); // wine's server writes for a while
 }
