@@ -10,7 +10,11 @@
       'cflags!': ['-fno-omit-frame-pointer'],
       'cflags_cc!': ['-std=gnu++17', '-std=gnu++20'],
       'cflags_cc': ['<@(common_cflags)'],
-      'ldflags': ['-Wl,-z,nodelete', '-Wl,-Bsymbolic'],
+      'ldflags': [
+        '-Wl,-z,nodelete',
+        '-Wl,-Bsymbolic',
+        '-Wl,--version-script=<(module_root_dir)/native/exports.map',
+      ],
       'xcode_settings': {
         'OTHER_CPLUSPLUSFLAGS': ['<@(common_cflags)'],
         'MACOSX_DEPLOYMENT_TARGET': '11.0',

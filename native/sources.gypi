@@ -26,6 +26,8 @@
       "native/bindings/group.cc",
       "native/bindings/memory.cc",
       "native/bindings/mpi.cc",
+      "native/bindings/host_windows.cc",
+      "native/bindings/stay_loaded.cc",
       "native/bindings/addon.cc"
     ],
     "wasm_left_out": [
@@ -33,7 +35,9 @@
       "native/parallel/thread_pool.cc",
       "native/bindings/async.cc",
       "native/bindings/group.cc",
-      "native/bindings/mpi.cc"
+      "native/bindings/mpi.cc",
+      "native/bindings/host_windows.cc",
+      "native/bindings/stay_loaded.cc"
     ],
     "wasm_sources": ["native/parallel/thread_pool_single.cc"],
     "common_cflags": [

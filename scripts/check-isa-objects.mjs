@@ -3,9 +3,10 @@
 // outside the ISA files, no fused multiply-add and no estimate anywhere, denormals left alone by the addon.
 //
 // First it compiles one small bad file for each law and sees that the law catches it; --self-test does only that.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { fillHeaders, headers } from './native-headers.mjs';
@@ -29,10 +30,15 @@ function run(command, args, { mayFail = false } = {}) {
 }
 
 let objects = 0;
-function compile(tools, source, flags) {
+async function compile(tools, source, flags) {
   const object = join(temporary, `${objects++}.o`);
   const defines = list.defines.map((define) => `-D${define}`);
-  run(tools.cxx, [...flags, ...defines, `-I${root}`, '-c', join(root, source), '-o', object]);
+  const args = [...flags, ...defines, `-I${root}`, '-c', join(root, source), '-o', object];
+  const child = spawn(tools.cxx, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  child.stderr.on('data', (data) => (said += data));
+  const [status] = await once(child, 'close');
+  if (status !== 0) throw new Failure(`${tools.cxx} ${args.join(' ')}\n${said}`);
   return object;
 }
 
@@ -202,16 +208,18 @@ function selfTest() {
 
 // ---- the project ----
 
-function checkObjects(tools) {
+/** [tools, what is reported, source, flags, laws] of every object; those of the kernels take longest and come first. */
+function objectsOf(tools) {
+  const all = [];
   const isas = list[`isa_${tools.arch}`] ?? list.isa_other;
   for (const level of ['-O3', '-O0']) {
     const common = [...list.common_cflags.filter((flag) => !/^-O\d/.test(flag)), level];
     for (const isa of isas) {
       for (const source of list[`isa_${isa}_sources`]) {
-        const object = compile(tools, source, [...common, ...list[`isa_${isa}_cflags`]]);
         const laws = [...isaLaws(`simdnorm::k_${isa}`), ...codeLaws];
         if (tools.arch === 'x64' && isa === 'portable') laws.push(noAvx);
-        report(`${tools.arch} ${level} ${source}`, broken(laws, tools, object));
+        const flags = [...common, ...list[`isa_${isa}_cflags`]];
+        all.push([tools, `${tools.arch} ${level} ${source}`, source, flags, laws]);
       }
     }
   }
@@ -219,12 +227,26 @@ function checkObjects(tools) {
   const includes = ['node-addon-api', 'include/node'].map((folder) => `-I${join(headers, folder)}`);
   const module = ['-DNODE_GYP_MODULE_NAME=simdnorm', '-DBUILDING_NODE_EXTENSION'];
   for (const source of [...list.ops_sources, ...list.distributed_sources, ...list.bindings_sources]) {
-    const object = compile(tools, source, [...list.common_cflags, ...includes, ...module]);
-    report(
+    const laws = tools.arch === 'x64' ? [...codeLaws, noAvx] : codeLaws;
+    all.push([
+      tools,
       `${tools.arch} baseline ${source}`,
-      broken(tools.arch === 'x64' ? [...codeLaws, noAvx] : codeLaws, tools, object),
-    );
+      source,
+      [...list.common_cflags, ...includes, ...module],
+      laws,
+    ]);
   }
+  return all;
+}
+
+async function checkObjects(waiting) {
+  const work = async () => {
+    for (let next; (next = waiting.shift());) {
+      const [tools, what, source, flags, laws] = next;
+      report(what, broken(laws, tools, await compile(tools, source, flags)));
+    }
+  };
+  await Promise.all(Array.from({ length: availableParallelism() }, work));
 }
 
 function checkFlags() {
@@ -250,16 +272,17 @@ try {
   selfTest();
   if (!process.argv.includes('--self-test')) {
     checkFlags();
-    checkObjects(native);
+    const all = objectsOf(native);
     if (process.arch !== 'arm64') {
       if (!spawnSync(cross.cxx, ['--version']).error) {
-        checkObjects(cross);
+        all.push(...objectsOf(cross));
       } else if (process.env.CI) {
         throw new Failure(`${cross.cxx} is missing (Debian and Ubuntu: apt install g++-aarch64-linux-gnu)`);
       } else {
         console.log(`not checked: arm64, without ${cross.cxx} (Debian and Ubuntu: apt install g++-aarch64-linux-gnu)`);
       }
     }
+    await checkObjects(all);
     checkAddon();
   }
   console.log(`${total.passed} passed, ${total.failed} failed`);

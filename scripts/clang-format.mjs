@@ -10,8 +10,8 @@ const check = process.argv.includes('--check');
 
 const files = ['native', 'engines', 'test/native', 'bench'].flatMap((folder) =>
   readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
-    .filter((file) => /\.(cc|h)$/.test(file))
     .map((file) => join(folder, file))
+    .filter((file) => /\.(cc|h)$/.test(file) && !file.startsWith(join('native', 'headers')))
     .sort(),
 );
 

@@ -2,12 +2,14 @@
 // node_modules nor Node's own headers nor the network, in a clone as in an installed package:
 //
 //   include/node/       Node-API (node-api-headers), with what makes the folder a `nodedir` of node-gyp
+//   node_api_functions.inc  SIMDNORM_NODE_API(name) for each function of Node-API 8
 //   node-addon-api/     its C++ wrapper, with which the addon sets itself up
 //   identity.h          which version this is, and the hash of its sources: what a prebuilt binary says of itself
 //
 // In an installed package the first two lie there already.
 import { createHash } from 'node:crypto';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -72,6 +74,9 @@ export function fillHeaders() {
   if (existsSync(nodeApi)) {
     copy(join(nodeApi, 'include'), node, (file) => file.endsWith('.h'));
     copy(nodeApi, node, (file) => file === 'LICENSE');
+    const { symbols } = createRequire(import.meta.url)(nodeApi);
+    const functions = [...symbols.v8.js_native_api_symbols, ...symbols.v8.node_api_symbols];
+    write(join(headers, 'node_api_functions.inc'), functions.map((name) => `SIMDNORM_NODE_API(${name})\n`).join(''));
     copy(addonApi, join(headers, 'node-addon-api'), (file) => /^napi.*\.h$|^LICENSE/.test(file));
   }
   mkdirSync(node, { recursive: true });

@@ -21,6 +21,7 @@
 #ifndef __wasm__
 #include "native/bindings/async.h"
 #include "native/bindings/mpi.h"
+#include "native/bindings/stay_loaded.h"
 #endif
 
 namespace simdnorm {
@@ -531,7 +532,6 @@ napi_value isa_name(napi_env env, napi_callback_info info) {
 }
 
 // identity(): version and source hash, "0.1.0 4f3a..."; scripts/check-prebuilds.mjs finds it in the bytes of the file
-// too
 constexpr char kIdentity[] = "simdnorm " SIMDNORM_VERSION " " SIMDNORM_SOURCES;
 napi_value identity(napi_env env, napi_callback_info) {
   napi_value value = nullptr;
@@ -613,13 +613,14 @@ int from_images_async_as(Arguments& a) {
 }
 
 void add_threaded(Napi::Env env, Napi::Object exports) {
+  stay_loaded();
   add(env, exports, "forwardAsync", SIMDNORM_CALL(forward_async_as));
   add(env, exports, "fromImagesAsync", SIMDNORM_IMAGE_CALL(from_images_async_as));
   for (const auto& f : distributed::group_functions) add(env, exports, f.name, f.callback);
   for (const auto& f : distributed::mpi_functions) add(env, exports, f.name, f.callback);
 }
 #else
-// No threads, so no groups either; lib/internal/wasm.ts makes asynchronous calls at once.
+// No threads, so no groups either; lib/wasm/host.ts makes asynchronous calls at once.
 void add_threaded(Napi::Env, Napi::Object) {}
 #endif
 

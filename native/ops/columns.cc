@@ -208,9 +208,10 @@ class ColumnsBackward : BackwardBase<S> {
     const T* row_weight = by_row_ ? op_.weight : nullptr;
     const Statistic* stats = op_.saved + b * g_.groups;
     const S *dy = dy_ + begin, *x = op_.x + begin;
-    T* each[kCoefficients];
-    for (size_t i = 0; i < kCoefficients; i++) each[i] = layout_.coefficient(memory.coefficients, i);
-    const auto [center, scale, dy_factor, x_factor, constant, y_scale, shift] = each;
+    const auto coefficients = [&](size_t i) { return layout_.coefficient(memory.coefficients, i); };
+    T *const center = coefficients(0), *const scale = coefficients(1), *const dy_factor = coefficients(2);
+    T *const x_factor = coefficients(3), *const constant = coefficients(4);
+    T *const y_scale = coefficients(5), *const shift = coefficients(6);
     bool careful = false;
     for (size_t j = 0; j < cols; j++) {
       const Statistic& s = stats[j / g_.inner];
