@@ -10,6 +10,7 @@ const nodeGlobals = Object.fromEntries(
     'setTimeout',
     'setInterval',
     'clearInterval',
+    'clearTimeout',
     'performance',
     'URL',
     'WebAssembly',
