@@ -1,5 +1,4 @@
-# What `npm install` in a clone builds; scripts/build-addon.mjs says why its name is not binding.gyp. CMakeLists.txt builds the
-# same; both read native/sources.gypi.
+# What `npm install` in a clone and prebuildify build. CMakeLists.txt builds the same; both read native/sources.gypi.
 {
   'includes': ['native/sources.gypi'],
   'targets': [

@@ -3,7 +3,7 @@
 // missing or of other sources. Needs dist/ and a native addon.
 //
 //   node scripts/test-wasm.mjs [calls]    so many random calls below the facade (20000)
-import { execFileSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -552,26 +552,24 @@ same('numbers of threads are checked', (s) => s.setNumThreads(0), true);
 
 // --- the fallback in Node
 
+function child(code, env) {
+  const { SIMDNORM_ADDON: _, ...inherited } = process.env;
+  const { stdout, stderr } = spawnSync(process.execPath, ['--no-warnings', '-e', code], {
+    cwd: root,
+    encoding: 'utf8',
+    timeout: 120_000,
+    killSignal: 'SIGKILL',
+    env: { ...inherited, ...env },
+  });
+  return stdout + stderr;
+}
 const script = `
   process.on('warning', ({ code, message }) => console.log('warning', code, message));
-  const s = require(${JSON.stringify(join(root, 'dist'))});
+  const s = require('./dist');
   new s.LayerNorm(4).forward([[1, 2, 3, 4]]);
   setImmediate(() => console.log('isa', s.isa.active));`;
-function child(env) {
-  const { SIMDNORM_ADDON: _, ...inherited } = process.env;
-  try {
-    return execFileSync(process.execPath, ['--no-warnings', '-e', script], {
-      encoding: 'utf8',
-      timeout: 60_000,
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...inherited, ...env },
-    });
-  } catch (error) {
-    return error.stderr;
-  }
-}
 const strange = { PREBUILDS_ONLY: '1', npm_config_arch: 'riscv64' };
-const fellBack = child(strange);
+const fellBack = child(script, strange);
 check(
   'where no prebuild fits it is WebAssembly, with one warning',
   /^warning SIMDNORM_WASM simdnorm has no native addon for \S+.*\nisa simd128\n$/.test(fellBack),
@@ -579,8 +577,8 @@ check(
 );
 check(
   'asked for, without a warning',
-  child({ SIMDNORM_ADDON: 'wasm' }) === 'isa simd128\n',
-  child({ SIMDNORM_ADDON: 'wasm' }),
+  child(script, { SIMDNORM_ADDON: 'wasm' }) === 'isa simd128\n',
+  child(script, { SIMDNORM_ADDON: 'wasm' }),
 );
 const folder = mkdtempSync(join(tmpdir(), 'simdnorm-'));
 try {
@@ -589,12 +587,47 @@ try {
     ['broken.wasm', 'not a binary'],
   ]) {
     writeFileSync(join(folder, name), bytes);
-    const said = child({ SIMDNORM_ADDON: join(folder, name) });
+    const said = child(script, { SIMDNORM_ADDON: join(folder, name) });
     check(`${name} is an error`, said.includes('ERR_ADDON_NOT_FOUND') && said.includes(name), said);
   }
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
+
+// --- process groups: over threads as ever, over MPI refused
+
+const training = `
+  const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
+  const { createThreadGroup, initProcessGroup } = require('./dist/distributed');
+  const s = require('./dist');
+  if (isMainThread) {
+    const memory = createThreadGroup(3);
+    const said = [];
+    for (let rank = 0; rank < 3; rank++) {
+      new Worker(CODE, { eval: true, workerData: { engine: 'threads', memory, rank } }).on('message', (text) => {
+        said[rank] = text;
+        if (Object.keys(said).length === 3) console.log(said.join(' '));
+      });
+    }
+  } else {
+    initProcessGroup(workerData).then((group) => {
+      const bn = new s.SyncBatchNorm(5);
+      const x = s.tensor(Float32Array.from({ length: 4 * 5 * 7 }, (_, i) => Math.sin(i * (workerData.rank + 2))), [4, 5, 7]);
+      const y = bn.forward(x);
+      const all = [y, bn.backward(y), bn.runningVar].map(({ data }) => Buffer.from(data.buffer).toString('base64'));
+      parentPort.postMessage(all.join(' '));
+      group.close();
+    });
+  }`;
+const ranks = (env) => child(`const CODE = ${JSON.stringify(`const CODE = '';${training}`)};${training}`, env);
+const byNative = ranks({});
+check(
+  'three ranks over threads',
+  byNative.split(' ').length === 9 && byNative === ranks({ SIMDNORM_ADDON: 'wasm' }),
+  byNative,
+);
+const mpi = child(`require('./dist/distributed').initProcessGroup({ engine: 'mpi' })`, { SIMDNORM_ADDON: 'wasm' });
+check('MPI is refused', mpi.includes('ERR_ENGINE_NOT_FOUND') && mpi.includes('WebAssembly'), mpi);
 
 // --- the module
 
