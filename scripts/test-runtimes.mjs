@@ -219,13 +219,12 @@ function printTable(rows) {
 }
 
 const names = given.only?.split(',') ?? Object.keys(runtimes);
-const unknown = names.find((name) => !Object.hasOwn(runtimes, name));
-if (unknown !== undefined) {
-  console.error(`unknown runtime ${unknown}; there are: ${Object.keys(runtimes).join(', ')}`);
-  process.exit(2);
-}
 let failed = 0;
 try {
+  const unknown = names.find((name) => !Object.hasOwn(runtimes, name));
+  if (unknown !== undefined) {
+    throw new RangeError(`unknown runtime ${unknown}; there are: ${Object.keys(runtimes).join(', ')}`);
+  }
   install(given.tarball ? resolve(given.tarball) : pack());
   if (names.includes('deno')) console.log(`deno run ${denoPermissions.join(' ')}`);
   const rows = names.map((name) => {
