@@ -52,7 +52,8 @@ export async function buildWasm() {
     await run(tool('zig'), ['c++', '-target', target, '-mexec-model=reactor', '-s', ...linking, '-o', made, ...objects]);
     checkWasm(made);
     mkdirSync(dirname(wasm), { recursive: true });
-    writeFileSync(wasm, readFileSync(made)); // not moved: the other folder may be on another disk
+    rmSync(wasm, { force: true });
+    writeFileSync(wasm, readFileSync(made)); // not moved: the other folder may be on another disk, and zig makes programs
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
