@@ -3,7 +3,7 @@
 // offers, and that it says which version it is and of which sources.
 //
 //   node scripts/build-wasm.mjs    only where it is missing or of other sources
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -55,6 +55,7 @@ export async function buildWasm() {
     if (faults.length > 0) throw new Error(`simdnorm.wasm ${faults.join('; ')}`);
     mkdirSync(dirname(wasm), { recursive: true });
     copyFileSync(made, wasm);
+    chmodSync(wasm, 0o644); // zig links programs
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -160,7 +160,10 @@ for (const dtype of dtypes) {
         'layer last': (s) => new s.LayerNorm(shape.at(-1), options),
         'layer over channels': (s) => new s.LayerNorm(c, { ...options, axis: 1 }),
         rms: (s) => new s.RMSNorm(shape.at(-1), options),
-        ...(dims > 0 && { response: (s) => new s.LocalResponseNorm(3, options) }),
+        ...(dims > 0 && {
+          response: (s) => new s.LocalResponseNorm(3, options),
+          'endless response': (s) => new s.LocalResponseNorm(2 ** 40 + 1, options),
+        }),
         ...(dims === 2 && { 'cross map': (s) => new s.CrossMapLRN2d(2, options) }),
         ...(product(spatial) > 1 && {
           instance: (s) => new s[`InstanceNorm${Dims}`](c, { ...options, affine: true, trackRunningStats: true }),

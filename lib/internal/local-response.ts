@@ -114,8 +114,9 @@ function blockOf({ before, after, scale, beta, k }: ChannelWindow, channelsLast:
   const [n, c, ...spatial] = x.shape as [number, number, ...number[]];
   const s = elementsOf(spatial);
   numbers.set(channelsLast ? [n * s, c, 1] : [n, c, s]);
-  numbers[WindowBlock.before] = before;
-  numbers[WindowBlock.after] = after;
+  // No further than there are channels: WebAssembly has no larger sizes.
+  numbers[WindowBlock.before] = Math.min(before, x.size);
+  numbers[WindowBlock.after] = Math.min(after, x.size);
   numbers[WindowBlock.offsetX] = x.offset;
   numbers[WindowBlock.offsetY] = y.offset;
   numbers[WindowBlock.k] = k;
