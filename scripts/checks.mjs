@@ -40,7 +40,7 @@ export const npm = process.env.npm_execpath ?? realpathSync(which('npm'));
  * Resolves with what it printed and how it ended; throws unless `mayFail` if that is not well. It and whatever it started
  * is killed after `seconds`.
  */
-export function run(command, args, { cwd = temporary, env = process.env, seconds = 60, mayFail = false } = {}) {
+export function run(command, args, { cwd = temporary, env = process.env, seconds = 180, mayFail = false } = {}) {
   return new Promise((resolveWith, reject) => {
     const began = performance.now();
     const child = spawn(command, args, { cwd, env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });

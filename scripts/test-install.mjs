@@ -37,10 +37,13 @@ const tracked = (...paths) =>
     .filter(Boolean);
 
 await check('it holds what it should and nothing else', () => {
-  const compiled = tracked('lib').flatMap((file) => {
-    const name = file.replace(/^lib/, 'dist').replace(/\.ts$/, '');
-    return file.endsWith('.d.ts') ? [] : [`${name}.js`, `${name}.d.ts`];
-  });
+  const { exclude } = JSON.parse(readFileSync(join(root, 'tsconfig.build.json'), 'utf8'));
+  const compiled = tracked('lib')
+    .filter((file) => !exclude.includes(file))
+    .flatMap((file) => {
+      const name = file.replace(/^lib/, 'dist');
+      return [name.replace(/ts$/, 'js'), name.replace(/(m?)ts$/, 'd.$1ts')];
+    });
   const engine = tracked('engines/gloo').filter((file) => /\.(cc|h|gyp)$/.test(file));
   const headers = ['js_native_api.h', 'js_native_api_types.h', 'node_api.h', 'node_api_types.h', 'common.gypi', 'LICENSE']
     .map((name) => `native/headers/include/node/${name}`)
@@ -385,15 +388,18 @@ await check('a file that is no binary is an error', async () => {
   );
 });
 
-await check('where no prebuild fits, it says what for and where it looked', async () => {
-  const fake = (name, value) => `Object.defineProperty(process, '${name}', { value: '${value}' })`;
-  says(
-    await refusal(null, { before: fake('arch', 'vax') }),
-    ...explained,
-    `${process.platform}-vax`,
-    'prebuilds has: ',
-  );
-  says(await refusal(null, { before: fake('platform', 'plan9') }), ...explained, `plan9-${process.arch}`);
+const fake = (name, value) => `Object.defineProperty(process, '${name}', { value: '${value}' })`;
+const withoutWasm = (copy) => rmSync(join(copy, 'prebuilds', 'wasm'), { recursive: true });
+
+await check('where no prebuild fits, the WebAssembly build does it, with a warning', async () => {
+  const output = await refusal(null, { before: fake('arch', 'vax') });
+  return says(output, 'loaded', 'SIMDNORM_WASM', `${process.platform}-vax`, 'npm run build:native').split('\n')[1];
+});
+
+await check('where that is missing too, it says what for and where it looked', async () => {
+  const vax = await refusal(withoutWasm, { before: fake('arch', 'vax') });
+  says(vax, ...explained, `${process.platform}-vax`, 'prebuilds has: ', prebuild.slice('prebuilds/'.length));
+  says(await refusal(withoutWasm, { before: fake('platform', 'plan9') }), ...explained, `plan9-${process.arch}`);
   const gone = await refusal((copy) => rmSync(join(copy, 'prebuilds'), { recursive: true }));
   return says(gone, ...explained, here, prebuild, 'prebuilds has: nothing');
 });
@@ -408,9 +414,10 @@ await check('SIMDNORM_ADDON names the binary, and is named if it is wrong', asyn
 
 await check('LIBC chooses the prebuild of another libc', async () => {
   const file = join('prebuilds', `${process.platform}-${process.arch}`, 'simdnorm.other.node');
-  says(await refusal(null, { env: { LIBC: 'other' } }), ...explained, file, '(other)');
+  says(await refusal(withoutWasm, { env: { LIBC: 'other' } }), ...explained, file, '(other)');
   const output = await refusal((copy) => cpSync(join(copy, prebuild), join(copy, file)), { env: { LIBC: 'other' } });
   says(output, 'loaded');
+  expect(!output.includes('WASM'), output);
 });
 
 // ---- from source ----
