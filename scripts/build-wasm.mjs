@@ -25,7 +25,7 @@ function* sources() {
 export function wasmFaults(file) {
   const bytes = readFileSync(file);
   const module = new WebAssembly.Module(bytes);
-  // lib/wasm/host.ts answers what is Node-API and nothing else: not even WASI.
+  // lib/internal/wasm/host.ts answers what is Node-API and nothing else: not even WASI.
   const strange = WebAssembly.Module.imports(module).filter(
     ({ module: from, name, kind }) => from !== 'napi' || !name.startsWith('napi_') || kind !== 'function',
   );

@@ -3,7 +3,7 @@
 // machine that built it, and that version and sources are those of this tree. One that is missing is a fault.
 //
 //   node scripts/check-prebuilds.mjs                      all of targets.mjs
-//   node scripts/check-prebuilds.mjs --only linux-x64
+//   node scripts/check-prebuilds.mjs --only=linux-x64,wasm
 //
 // First it builds a small bad file for each law and sees that the law catches it; --self-test does only that.
 import { spawnSync } from 'node:child_process';
@@ -14,8 +14,8 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { wasmFaults } from './build-wasm.mjs';
 import { identity } from './native-headers.mjs';
-import { glibcCeiling, macosFloor, targets } from './targets.mjs';
-import { root, run } from './zig.mjs';
+import { glibcCeiling, macosFloor, targets, targetsNamed } from './targets.mjs';
+import { list, root, run } from './zig.mjs';
 import { tool } from './tools.mjs';
 
 /** A tool of LLVM, which reads the files of every system. */
@@ -49,33 +49,35 @@ const formats = {
   'darwin-arm64': 'Mach-O arm64',
 };
 
-/** By platform: the names shown, and what is asked of the system. Each returns faults. */
+/** By platform: which names are shown, and what is asked of the system. Each returns faults. */
 const platforms = {
-  linux(file, { libc }) {
+  linux(file, { libc }, names) {
     const header = llvm('readobj', ['--program-headers', '--dynamic-table', '--version-info', file]);
     const stack = /PT_GNU_STACK[\s\S]*?Flags \[ \(0x(\d)\)/.exec(header)?.[1];
-    const glibc = lines(header, /Name: GLIBC_([\d.]+)/g);
+    const glibc = lines(header, /Name: GLIBC_(\S+)/g);
     const libraries = ['libc.so.6', 'libm.so.6', 'libdl.so.2', 'libpthread.so.0', /^ld-linux-[\w-]+\.so\.\d$/];
     return [
-      ...beyond(lines(llvm('nm', ['-D', '--defined-only', file]), /\S+ \w (\S+)$/gm), entries, 'shows'),
+      ...beyond(names, entries, 'shows'),
       ...beyond(
         lines(header, /NEEDED\s+Shared library: \[(.*?)\]/g),
         libc === 'musl' ? ['libc.so'] : libraries,
         'needs the library',
       ),
-      ...glibc.filter((version) => libc === 'musl' || isNewer(version, glibcCeiling)).map((v) => `needs GLIBC_${v}`),
+      ...glibc
+        .filter((version) => libc === 'musl' || !/^[\d.]+$/.test(version) || isNewer(version, glibcCeiling))
+        .map((v) => `needs GLIBC_${v}`),
       ...lines(header, /Name: (GLIBCXX_\S+|CXXABI_\S+)/g).map((version) => `needs ${version}`),
       ...unless(stack !== undefined && (stack & 1) === 0, 'has an executable stack'),
       ...unless(/FLAGS_1.*NODELETE/.test(header), 'can be unloaded under its threads'),
       ...unless(!/TEXTREL|RPATH|RUNPATH/.test(header), 'has text relocations or a search path'),
     ];
   },
-  win32(file) {
-    const header = llvm('readobj', ['--file-headers', '--coff-imports', '--coff-exports', file]);
+  win32(file, _target, names) {
+    const header = llvm('readobj', ['--file-headers', '--coff-imports', file]);
     const imports = lines(header, /Import \{\s*Name: (\S+)/g).map((name) => name.toLowerCase());
     return [
       // The unwinder of zig's C++ runtime declares its functions exported, and its linker has no way to keep them in.
-      ...beyond(lines(header, /Export \{[^}]*Name: (\S+)/g), [...entries, /^_?unw_|^_Unwind_|^_GCC_/], 'shows'),
+      ...beyond(names, [...entries, /^_?unw_|^_Unwind_|^_GCC_/], 'shows'),
       // Not of node.exe: the host's functions are looked up.
       ...beyond(imports, ['kernel32.dll', 'msvcrt.dll', /^api-ms-win-crt-/], 'needs the library'),
       ...unless(/DYNAMIC_BASE/.test(header), 'lies at a fixed address'),
@@ -84,10 +86,11 @@ const platforms = {
   },
   darwin(file, { arch }) {
     const header = llvm('readobj', ['--file-headers', '--needed-libs', '--macho-version-min', file]);
+    const libraries = lines(/NeededLibraries \[([^\]]*)\]/.exec(header)?.[1] ?? '', /^\s*(\S+)$/gm);
     const commands = llvm('objdump', ['--macho', '--private-headers', file]);
     const floor = /Version: ([\d.]+)/.exec(header)?.[1] ?? 'none';
     return [
-      ...beyond(lines(header, /^ {2}(\/\S+)$/gm), ['/usr/lib/libSystem.B.dylib'], 'needs the library'),
+      ...beyond(libraries, ['/usr/lib/libSystem.B.dylib', '@rpath/simdnorm.node'], 'needs the library'),
       ...unless(floor === macosFloor, `is for macOS ${floor}`),
       // What else zig's linker shows is then looked up by nobody.
       ...unless(!/MH_WEAK_DEFINES|MH_BINDS_TO_WEAK/.test(header), "shares its C++ runtime's symbols with the process"),
@@ -98,14 +101,15 @@ const platforms = {
   },
 };
 
+/** By platform: the names a file shows. */
 const shown = {
   linux: (file) => lines(llvm('nm', ['-D', '--defined-only', file]), /\S+ \w (\S+)$/gm),
   win32: (file) => lines(llvm('readobj', ['--coff-exports', file]), /Name: (\S+)/g),
   darwin: (file) => lines(llvm('nm', ['-g', '--defined-only', file]), /\S+ \w _(\S+)$/gm),
 };
 
-/** Instructions that only code for them has. */
-const traces = { x64: { avx512: /%zmm\d/, avx2: /%ymm\d/ }, arm64: { neon: /\bfadd(\.4s|\s+v\d+\.4s)/ } };
+/** Registers that only they have. */
+const traces = { avx512: /%zmm\d/, avx2: /%ymm\d/, neon: /\bv\d+/, portable: /./ };
 
 export function faultsOf(target, file) {
   if (!existsSync(file)) return ['is missing'];
@@ -116,11 +120,15 @@ export function faultsOf(target, file) {
   const bytes = readFileSync(file, 'latin1');
   const told = lines(bytes, /simdnorm (\d+\.\d+\.\d+\S* [0-9a-f]{64})\0/g);
   const { version, sources } = identity();
+  const names = shown[target.platform](file);
   const code = llvm('objdump', ['-d', '--no-show-raw-insn', file]);
   return [
-    ...beyond(entries, shown[target.platform](file), 'does not show'),
-    ...platforms[target.platform](file, target),
-    ...Object.entries(traces[target.arch]).flatMap(([isa, trace]) => unless(trace.test(code), `has no ${isa} inside`)),
+    ...beyond(entries, names, 'does not show'),
+    ...platforms[target.platform](file, target, names),
+    // Its table has its name, and nothing else has.
+    ...list[`isa_${target.arch}`].flatMap((isa) =>
+      unless(bytes.includes(`\0${isa}\0`) && traces[isa].test(code), `has no ${isa} inside`),
+    ),
     ...unless(told.length === 1, `tells ${told.length} identities`),
     ...told.filter((one) => one !== `${version} ${sources}`).map((one) => `is of ${one}, not of ${version} ${sources}`),
     ...[root, homedir(), tmpdir(), '/home/', '/Users/']
@@ -152,9 +160,9 @@ export function isaFaults(isa, object) {
 function badFiles({ version, sources }) {
   const both = 'vaddps %zmm0, %zmm1, %zmm2; vaddps %ymm0, %ymm1, %ymm2';
   const me = `simdnorm ${version} ${sources}`;
-  const c = ({ names = entries, asm = both, told = me, declared = '', does = '' }) =>
+  const c = ({ names = entries, asm = both, told = me, isas = list.isa_x64, declared = '', does = '' }) =>
     `${declared}\n#define SHOWN __attribute__((visibility("default")))\n` +
-    `SHOWN const char* ${names[0]}(void) { ${does} __asm__ volatile("${asm}"); return "${told}"; }` +
+    `SHOWN const char* ${names[0]}(void) { ${does} __asm__ volatile("${asm}"); return "${[told, ...isas].join('\\0')}"; }` +
     names
       .slice(1)
       .map((name) => `SHOWN void ${name}(void) {}`)
@@ -197,6 +205,8 @@ function badFiles({ version, sources }) {
     linux('can be unloaded', {}, { flags: [] }),
     linux('search path', {}, { flags: ['-Wl,-z,nodelete', '-Wl,-rpath,/opt'] }),
     linux('no avx512', { asm: 'vaddps %ymm0, %ymm1, %ymm2' }),
+    linux('no avx2', { isas: ['avx512', 'portable'] }),
+    linux('no portable', { isas: ['avx512', 'avx2'] }),
     linux('tells 0 identities', { told: '' }),
     linux('is of 0.0.1', { told: `simdnorm 0.0.1 ${sources}` }),
     linux('has the path', {
@@ -217,6 +227,7 @@ function badFiles({ version, sources }) {
     mac(undefined),
     mac('is for macOS 12.0', { zig: 'x86_64-macos.12.0' }),
     mac('has the path', { flags: [] }),
+    mac('needs the library @rpath/other', { flags: ['-Wl,-install_name,@rpath/other.node'] }),
   ];
 }
 
@@ -283,11 +294,12 @@ async function selfTest() {
 
 async function main() {
   const { values } = parseArgs({
-    options: { only: { type: 'string', multiple: true }, 'self-test': { type: 'boolean' } },
+    options: { only: { type: 'string' }, 'self-test': { type: 'boolean' } },
   });
+  const chosen = values['self-test'] ? [] : targetsNamed(values.only);
   let failed = (await selfTest()) > 0 ? 1 : 0;
   let passed = 1 - failed;
-  for (const target of values['self-test'] ? [] : targets.filter(({ name }) => values.only?.includes(name) ?? true)) {
+  for (const target of chosen) {
     const faults = faultsOf(target, join(root, target.file));
     if (faults.length > 0) failed++;
     else passed++;

@@ -3,7 +3,7 @@
 // does. Through prebuildify and binding.gyp for Linux; gyp makes no build for Windows or macOS on another system.
 //
 //   npm run prebuild                     all of them
-//   npm run prebuild -- --only linux-x64 --only linux-arm64-musl
+//   npm run prebuild -- --only=linux-x64,linux-arm64-musl
 import { copyFileSync, cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -12,15 +12,15 @@ import { parseArgs, promisify } from 'node:util';
 import { buildWasm } from './build-wasm.mjs';
 import { isaFaults } from './check-prebuilds.mjs';
 import { fillHeaders } from './native-headers.mjs';
-import { targets } from './targets.mjs';
+import { targetsNamed } from './targets.mjs';
 import { compile, kernels, list, root, run, zigEnvironment } from './zig.mjs';
 import { tool } from './tools.mjs';
 
 const prebuildify = promisify(createRequire(import.meta.url)('prebuildify'));
 const addonSources = [...list.ops_sources, ...list.distributed_sources, ...list.bindings_sources];
 
-/** In a copy: node-gyp empties build/, where the clone's own addon lies. Returns the objects of the instruction sets. */
-async function withPrebuildify({ platform, arch, libc, zig }, folder) {
+/** In a copy: node-gyp empties build/, where the clone's own addon lies. */
+async function withPrebuildify({ platform, arch, libc, zig, file }, folder) {
   for (const part of ['native', 'binding.gyp', 'package.json']) {
     cpSync(join(root, part), join(folder, part), { recursive: true });
   }
@@ -36,7 +36,7 @@ async function withPrebuildify({ platform, arch, libc, zig }, folder) {
   });
   await prebuildify({
     cwd: folder,
-    out: root,
+    out: folder,
     napi: true,
     targets: [process.versions.node],
     platform,
@@ -46,7 +46,10 @@ async function withPrebuildify({ platform, arch, libc, zig }, folder) {
     nodeGyp: join(root, 'node_modules', '.bin', 'node-gyp'),
   });
   const objects = join(folder, 'build', 'Release', 'obj.target');
-  return (isa) => list[`isa_${isa}_sources`].map((source) => join(objects, `isa_${isa}`, source.replace(/cc$/, 'o')));
+  return {
+    binary: join(folder, file),
+    objectsOf: (isa) => list[`isa_${isa}_sources`].map((from) => join(objects, `isa_${isa}`, from.replace(/cc$/, 'o'))),
+  };
 }
 
 const linkFlags = {
@@ -54,39 +57,36 @@ const linkFlags = {
   darwin: ['-undefined', 'dynamic_lookup', '-Wl,-install_name,@rpath/simdnorm.node'],
 };
 
-async function withZig({ platform, arch, zig, file }, folder) {
+async function withZig({ platform, arch, zig }, folder) {
   const isas = list[`isa_${arch}`];
   const sources = [...isas.flatMap(kernels), ...addonSources.map((source) => [source, []])];
   const objects = await compile(zig, sources, folder);
   // zig leaves import libraries beside what it links.
   const linked = join(folder, 'simdnorm.node');
   await run(tool('zig'), ['c++', '-target', zig, '-shared', '-s', '-o', linked, ...objects, ...linkFlags[platform]]);
-  mkdirSync(dirname(join(root, file)), { recursive: true });
-  copyFileSync(linked, join(root, file));
-  return (isa) => objects.filter((_, i) => list[`isa_${isa}_sources`].includes(sources[i][0]));
+  return {
+    binary: linked,
+    objectsOf: (isa) => objects.filter((_, i) => list[`isa_${isa}_sources`].includes(sources[i][0])),
+  };
 }
 
-const { values } = parseArgs({ options: { only: { type: 'string', multiple: true } } });
-const names = values.only ?? targets.map(({ name }) => name);
-const unknown = names.filter((name) => !targets.some((target) => target.name === name));
-if (unknown.length > 0) {
-  console.error(`prebuild: no target ${unknown.join(', ')}; there are ${targets.map(({ name }) => name).join(', ')}`);
-  process.exit(1);
-}
-
+const { values } = parseArgs({ options: { only: { type: 'string' } } });
+const chosen = targetsNamed(values.only);
 fillHeaders();
-for (const name of names) {
-  const target = targets.find((one) => one.name === name);
-  console.log(`== ${name}`);
+for (const target of chosen) {
+  console.log(`== ${target.name}`);
   if (target.platform === 'wasm') {
     await buildWasm();
     continue;
   }
   const folder = mkdtempSync(join(tmpdir(), 'simdnorm-prebuild-'));
   try {
-    const objectsOf = await (target.platform === 'linux' ? withPrebuildify : withZig)(target, folder);
+    const { binary, objectsOf } = await (target.platform === 'linux' ? withPrebuildify : withZig)(target, folder);
     const faults = list[`isa_${target.arch}`].flatMap((isa) => objectsOf(isa).flatMap((one) => isaFaults(isa, one)));
-    if (faults.length > 0) throw new Error(`${name}: ${faults.join('; ')}`);
+    if (faults.length > 0) throw new Error(`${target.name}: ${faults.join('; ')}`);
+    const out = join(root, target.file);
+    mkdirSync(dirname(out), { recursive: true });
+    copyFileSync(binary, out);
   } finally {
     rmSync(folder, { recursive: true });
   }

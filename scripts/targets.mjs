@@ -33,3 +33,15 @@ export const targets = [
   other('darwin', 'arm64', `aarch64-macos.${macosFloor}`),
   { name: 'wasm', platform: 'wasm', file: 'prebuilds/wasm/simdnorm.wasm' },
 ];
+
+/** Those of 'linux-x64,wasm', or all; ends the program where there is none of a name. */
+export function targetsNamed(only) {
+  if (only === undefined) return targets;
+  const names = only.split(',');
+  const unknown = names.filter((name) => !targets.some((target) => target.name === name));
+  if (unknown.length > 0) {
+    console.error(`no target ${unknown.join(', ')}; there are ${targets.map(({ name }) => name).join(', ')}`);
+    process.exit(1);
+  }
+  return targets.filter(({ name }) => names.includes(name));
+}

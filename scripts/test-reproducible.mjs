@@ -9,11 +9,11 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { targets } from './targets.mjs';
+import { targetsNamed } from './targets.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const { values } = parseArgs({ options: { only: { type: 'string' } } });
-const names = values.only?.split(',') ?? targets.map(({ name }) => name);
+const chosen = targetsNamed(values.only);
 
 const run = (command, args, cwd, stdio = 'inherit') =>
   execFileSync(command, args, { cwd, stdio: ['ignore', stdio, 'inherit'], encoding: 'utf8' });
@@ -36,8 +36,8 @@ const compare = (what, first, second) => {
 try {
   run('git', ['clone', '--quiet', root, again], root);
   for (const shared of ['node_modules', 'build-tools']) symlinkSync(join(root, shared), join(again, shared));
-  run('node', ['scripts/prebuild.mjs', ...names.flatMap((name) => ['--only', name])], again);
-  for (const { name, file } of targets.filter((target) => names.includes(target.name))) {
+  run('node', ['scripts/prebuild.mjs', `--only=${chosen.map(({ name }) => name)}`], again);
+  for (const { name, file } of chosen) {
     compare(name, hash(join(root, file)), hash(join(again, file)));
   }
   // The rest of the tarball, around the same prebuilds.

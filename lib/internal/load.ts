@@ -6,7 +6,7 @@ import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, s
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
-import { addonOf } from '../wasm/host';
+import { addonOf } from './wasm/host';
 import type { Addon } from './addon';
 import { StateError } from './errors';
 import { version } from './version';

@@ -3,7 +3,7 @@
 
 import type { Addon } from '../internal/addon.js';
 import { StateError } from '../internal/errors.js';
-import { addonOf, type WasmModule } from './host.js';
+import { addonOf, type WasmModule } from '../internal/wasm/host.js';
 
 declare const __VERSION__: string; // of package.json
 declare const WebAssembly: {

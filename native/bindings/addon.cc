@@ -613,14 +613,17 @@ int from_images_async_as(Arguments& a) {
 }
 
 void add_threaded(Napi::Env env, Napi::Object exports) {
-  stay_loaded();
+  if (!stay_loaded()) {
+    Napi::Error::New(env, "simdnorm: the system would unload the addon under its threads").ThrowAsJavaScriptException();
+    return;
+  }
   add(env, exports, "forwardAsync", SIMDNORM_CALL(forward_async_as));
   add(env, exports, "fromImagesAsync", SIMDNORM_IMAGE_CALL(from_images_async_as));
   for (const auto& f : distributed::group_functions) add(env, exports, f.name, f.callback);
   for (const auto& f : distributed::mpi_functions) add(env, exports, f.name, f.callback);
 }
 #else
-// No threads, so no groups either; lib/wasm/host.ts makes asynchronous calls at once.
+// No threads, so no groups either; lib/internal/wasm/host.ts makes asynchronous calls at once.
 void add_threaded(Napi::Env, Napi::Object) {}
 #endif
 

@@ -8,14 +8,17 @@
 
 namespace simdnorm {
 
-void stay_loaded() {
+bool stay_loaded() {
 #ifdef _WIN32
   HMODULE self;
-  GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_PIN,
-                     reinterpret_cast<LPCWSTR>(&stay_loaded), &self);
+  return GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_PIN,
+                            reinterpret_cast<LPCWSTR>(&stay_loaded), &self) != 0;
 #elif defined(__APPLE__)
   Dl_info self;
-  if (dladdr(reinterpret_cast<void*>(&stay_loaded), &self) != 0) dlopen(self.dli_fname, RTLD_NOW | RTLD_NODELETE);
+  return dladdr(reinterpret_cast<void*>(&stay_loaded), &self) != 0 &&
+         dlopen(self.dli_fname, RTLD_NOW | RTLD_NODELETE) != nullptr;
+#else
+  return true;
 #endif
 }
 

@@ -4,8 +4,8 @@
 
 namespace simdnorm {
 
-// Keeps this addon in the process for good. On Linux the linker has said so already (-z nodelete).
-void stay_loaded();
+// Keeps this addon in the process for good, or returns false. On Linux the linker has said so already (-z nodelete).
+bool stay_loaded();
 
 }  // namespace simdnorm
 

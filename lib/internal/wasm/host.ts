@@ -5,8 +5,8 @@
 // of its place among the values of the call that is running, and none outlives it. No JavaScript of anybody else runs
 // between the copies, so nothing can take memory away meanwhile.
 
-import type { Addon } from '../internal/addon';
-import { arrayKind, bufferOf, byteOffsetOf, isArrayBuffer, lengthOf, StateError } from '../internal/errors';
+import type { Addon } from '../addon';
+import { arrayKind, bufferOf, byteOffsetOf, isArrayBuffer, lengthOf, StateError } from '../errors';
 import { reads, uses, writes } from './uses';
 
 /** A WebAssembly.Module, which TypeScript knows with the library of browsers only. */

@@ -1,8 +1,8 @@
 // What the functions of the binary read and write of their arguments, for who has to bring it to them. In Node they find
 // it where it lies.
 
-import type { Addon } from '../internal/addon';
-import { Block, Flag, ImageBlock, TallyBlock, WindowBlock } from '../internal/blocks';
+import type { Addon } from '../addon';
+import { Block, Flag, ImageBlock, TallyBlock, WindowBlock } from '../blocks';
 
 export const reads = 1;
 export const writes = 2;
