@@ -127,7 +127,7 @@ export function faultsOf(target, file) {
     ...platforms[target.platform](file, target, names),
     // Its table has its name, and nothing else has.
     ...list[`isa_${target.arch}`].flatMap((isa) =>
-      unless(bytes.includes(`\0${isa}\0`) && traces[isa].test(code), `has no ${isa} inside`),
+      unless(bytes.includes(`${isa}\0`) && traces[isa].test(code), `has no ${isa} inside`),
     ),
     ...unless(told.length === 1, `tells ${told.length} identities`),
     ...told.filter((one) => one !== `${version} ${sources}`).map((one) => `is of ${one}, not of ${version} ${sources}`),

@@ -9,7 +9,8 @@
 namespace {
 
 HMODULE host() {
-  for (const wchar_t* name : {static_cast<const wchar_t*>(nullptr), L"libnode.dll", L"node.dll"}) {
+  constexpr const wchar_t* kNames[] = {nullptr, L"libnode.dll", L"node.dll"};  // the program itself first
+  for (const wchar_t* name : kNames) {
     const HMODULE module = GetModuleHandleW(name);
     if (module && GetProcAddress(module, "napi_create_function")) return module;
   }
