@@ -36,7 +36,7 @@ const compare = (what, first, second) => {
 try {
   run('git', ['clone', '--quiet', root, again], root);
   for (const shared of ['node_modules', 'build-tools']) symlinkSync(join(root, shared), join(again, shared));
-  run('node', ['scripts/prebuild.mjs', ...names.flatMap((name) => ['--only', name])], again);
+  run('node', ['scripts/prebuild.mjs', `--only=${names.join()}`], again);
   for (const { name, file } of targets.filter((target) => names.includes(target.name))) {
     compare(name, hash(join(root, file)), hash(join(again, file)));
   }
