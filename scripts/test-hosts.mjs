@@ -105,7 +105,7 @@ for (const pool of ['threads', 'forks', 'vmThreads']) {
 await host('node:test, two files at once', () =>
   runner(
     ['--test', '--test-concurrency=2', '--test-reporter=tap', 'node/use.test.mjs', 'node/beside.test.mjs'],
-    /^# tests 4$.*^# pass 4$/ms,
+    /^# tests 6$.*^# pass 6$/ms,
   ),
 );
 
