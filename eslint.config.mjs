@@ -11,7 +11,6 @@ const nodeGlobals = Object.fromEntries(
     'clearTimeout',
     'setInterval',
     'clearInterval',
-    'clearTimeout',
     'performance',
     'URL',
     'WebAssembly',

@@ -2,23 +2,11 @@
 // one process: the median of the ratios.
 //
 //   node bench/wasm.mjs    after npm run build:lib, and with a native addon and prebuilds/wasm
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { facade } from '../scripts/facade.mjs';
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '..');
-const require = createRequire(import.meta.url);
-
-function facade(binary) {
-  for (const file of Object.keys(require.cache)) if (file.startsWith(join(root, 'dist'))) delete require.cache[file];
-  if (binary) process.env.SIMDNORM_ADDON = binary;
-  else delete process.env.SIMDNORM_ADDON;
-  const s = require(join(root, 'dist'));
-  s.setNumThreads(1);
-  return s;
-}
 const native = facade('');
 const wasm = facade('wasm');
+native.setNumThreads(1);
 console.log(`native ${native.isa.active}, WebAssembly ${wasm.isa.active}, Node ${process.versions.node}, one thread\n`);
 
 /** LayerNorm as one writes it, in doubles. */

@@ -1,5 +1,5 @@
-// What the scripts that try the tarball share: one tarball, one temporary folder, processes that end in time, and a count
-// of checks.
+// What the scripts that try what is built share: one tarball, one temporary folder, processes that end in time, and a
+// count of checks.
 import { spawn } from 'node:child_process';
 import {
   existsSync,
@@ -17,15 +17,32 @@ import { fileURLToPath } from 'node:url';
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
-export const temporary = mkdtempSync(join(tmpdir(), 'simdnorm-'));
+export const temporary = realpathSync(mkdtempSync(join(tmpdir(), 'simdnorm-')));
 chmodSync(temporary, 0o755); // for the user who may only read
-process.on('exit', () => rmSync(temporary, { recursive: true, force: true }));
+
+const running = new Set();
+process.on('exit', () => {
+  running.forEach(end);
+  // What is ended may write for a moment still, and rmSync does not look for new files when it tries again.
+  for (let tries = 50; tries > 0; tries--) {
+    try {
+      rmSync(temporary, { recursive: true, force: true });
+      return;
+    } catch {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
+    }
+  }
+  console.error(`${temporary} cannot be removed`);
+});
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
 
-/** The value of --name=value, or undefined. */
-export const option = (name) =>
-  process.argv.find((argument) => argument.startsWith(`--${name}=`))?.slice(name.length + 3);
-export const flag = (name) => process.argv.includes(`--${name}`);
+/** Those of --only=a,b that are `names`; all without it. */
+export function chosen(only, names) {
+  const given = only?.split(',') ?? names;
+  const unknown = given.find((name) => !names.includes(name));
+  if (unknown !== undefined) throw new RangeError(`--only=${unknown}; there are ${names.join(', ')}`);
+  return given;
+}
 
 export function which(program) {
   const found = process.env.PATH.split(delimiter).find((folder) => existsSync(join(folder, program)));
@@ -36,6 +53,22 @@ export function which(program) {
 /** npm-cli.js of the npm that runs this, or of the one on the PATH. */
 export const npm = process.env.npm_execpath ?? realpathSync(which('npm'));
 
+/** A process that, with whatever it starts, does not outlive this one. */
+export function start(command, args, options) {
+  const child = spawn(command, args, { ...options, detached: true });
+  running.add(child);
+  for (const event of ['error', 'close']) child.on(event, () => running.delete(child));
+  return child;
+}
+
+function end(child) {
+  try {
+    process.kill(-child.pid, 'SIGKILL');
+  } catch {
+    // it has ended
+  }
+}
+
 /**
  * Resolves with what it printed and how it ended; throws unless `mayFail` if that is not well. It and whatever it started
  * is killed after `seconds`.
@@ -43,27 +76,21 @@ export const npm = process.env.npm_execpath ?? realpathSync(which('npm'));
 export function run(command, args, { cwd = temporary, env = process.env, seconds = 180, mayFail = false } = {}) {
   return new Promise((resolveWith, reject) => {
     const began = performance.now();
-    const child = spawn(command, args, { cwd, env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = start(command, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
     let [output, late] = ['', false];
-    const end = () => {
-      try {
-        process.kill(-child.pid, 'SIGKILL');
-      } catch {
-        // it has ended
-      }
-    };
     const timer = setTimeout(() => {
       late = true;
-      end();
+      end(child);
     }, seconds * 1000);
-    process.once('exit', end);
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding('utf8').on('data', (text) => (output += text));
     }
-    child.on('error', reject);
+    child.on('error', (error) => {
+      clearTimeout(timer);
+      reject(error);
+    });
     child.on('close', (status, signal) => {
       clearTimeout(timer);
-      process.off('exit', end);
       const ended = { status, signal, output, seconds: (performance.now() - began) / 1000 };
       if (mayFail || status === 0) return resolveWith(ended);
       const how = late ? `did not end in ${seconds} s` : `ended with ${signal ?? status}`;
@@ -74,9 +101,8 @@ export function run(command, args, { cwd = temporary, env = process.env, seconds
 
 export const node = (args, options) => run(process.execPath, args, options);
 
-/** --tarball=FILE, else one packed from this clone, with the prebuilds that it has. */
-export async function tarball() {
-  const given = option('tarball');
+/** The one that is given, else one packed from this clone, with the prebuilds that it has. */
+export async function tarball(given) {
   if (given) return resolve(given);
   const folder = join(temporary, 'packed');
   mkdirSync(folder);
@@ -107,6 +133,12 @@ export async function check(name, test) {
     counts.failed++;
     console.log(`FAILED ${name}: ${error.message.replaceAll('\n', '\n         ')}`);
   }
+}
+
+/** One of many, said only where it fails. */
+export function holds(name, condition, detail = '') {
+  counts[condition ? 'passed' : 'failed']++;
+  if (!condition) console.log(`FAILED ${name} ${detail}`);
 }
 
 export function expect(condition, otherwise) {

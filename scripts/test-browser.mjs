@@ -2,33 +2,21 @@
 // and what the page shows is compared with the native addon on the same pixels, bit by bit. CHROMIUM names another one.
 //
 //   node scripts/test-browser.mjs [folder]    keeps screenshots there
-import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { get } from 'node:http';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { crc32, deflateSync } from 'node:zlib';
 import { serve } from '../examples/browser/serve.mjs';
 import { ensureWasm } from './build-wasm.mjs';
+import { finish, holds, root, start, temporary } from './checks.mjs';
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const simdnorm = createRequire(import.meta.url)(join(root, 'dist'));
 const { imagesToTensor } = createRequire(import.meta.url)(join(root, 'dist', 'preprocessing'));
 const functional = createRequire(import.meta.url)(join(root, 'dist', 'functional'));
 const screenshots = process.argv[2];
 const limit = 120_000; // for all of it
-
-let passed = 0;
-let failed = 0;
-function check(name, ok, detail = '') {
-  if (ok) passed++;
-  else {
-    failed++;
-    console.log(`FAILED ${name} ${detail}`);
-  }
-}
 
 // --- a picture, and the browser
 
@@ -59,18 +47,17 @@ function png(pixels, width, height) {
 
 function findBrowser() {
   const places = ['chromium', 'chromium-browser', 'google-chrome'].map((name) => join('/usr/bin', name));
-  const found = [process.env.CHROMIUM, ...places].find((file) => file && existsSync(file));
+  const found = process.env.CHROMIUM ?? places.find((file) => existsSync(file));
   if (!found) throw new Error('test-browser: no Chromium (Debian: apt-get install chromium); CHROMIUM may name one');
   return found;
 }
 
-/** A page of a browser of its own. */
-async function open(folder) {
-  const flags = ['--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run', '--remote-debugging-pipe'];
-  const browser = spawn(findBrowser(), [...flags, `--user-data-dir=${folder}`, 'about:blank'], {
-    stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
-  });
+const flags = ['--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run', '--remote-debugging-pipe'];
+
+/** A page of the browser. */
+async function open(browser) {
   const [, , , input, output] = browser.stdio;
+  input.on('error', () => {}); // it has ended, which is heard of
   const waiting = new Map();
   const events = [];
   let received = '';
@@ -110,7 +97,7 @@ async function open(folder) {
     }
     throw new Error(`test-browser: never ${expression}; the page says: ${await evaluate('document.body.innerText')}`);
   };
-  return { page, evaluate, until, events, browser };
+  return { page, evaluate, until, events };
 }
 
 // --- what the page shows
@@ -143,9 +130,9 @@ async function checkPage(name, evaluate) {
   for (const [key, make] of Object.entries(layers)) native[key] = make().forward(x);
   const shown = [];
   for (const [key, y] of Object.entries(native)) {
-    check(`${name}: ${key} has the native bits`, outputs[key].equals(bytesOf(y.data)));
+    holds(`${name}: ${key} has the native bits`, outputs[key].equals(bytesOf(y.data)));
     const { mean, var: variance } = functional.moments(y, [2, 3]);
-    check(
+    holds(
       `${name}: moments of ${key}`,
       [mean, variance].every(({ data }, i) => moments[key][i].equals(bytesOf(data))),
     );
@@ -154,7 +141,7 @@ async function checkPage(name, evaluate) {
     }
   }
   const cells = await evaluate(`[...document.querySelectorAll('td')].map((cell) => cell.textContent)`);
-  check(
+  holds(
     `${name}: the numbers on the page`,
     cells.join() === shown.join(),
     `\n  ${cells.slice(0, 30)}\n  ${shown.slice(0, 30)}`,
@@ -165,11 +152,25 @@ async function checkPage(name, evaluate) {
     const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
     return new Set(new Uint32Array(data.buffer)).size;
   })`);
-  check(`${name}: 40 canvases have pixels`, colours.length === 40 && colours.every((n) => n > 8), colours.join());
+  holds(`${name}: 40 canvases have pixels`, colours.length === 40 && colours.every((n) => n > 8), colours.join());
   return { images, width, height };
 }
 
-async function run({ page, evaluate, until, events }, url, folder) {
+/** What it does not serve does not end it. */
+async function checkServer(url) {
+  const { port } = new URL(url);
+  for (const path of ['/', '//', '/nothing', '/?a']) {
+    const status = await new Promise((resolve, reject) => {
+      get({ port, path, host: '127.0.0.1', agent: false }, (response) => {
+        response.resume();
+        resolve(response.statusCode);
+      }).on('error', reject);
+    });
+    holds(`the server's answer to ${path}`, status === (['/', '/?a'].includes(path) ? 200 : 404), status);
+  }
+}
+
+async function checkAll({ page, evaluate, until, events }, url) {
   for (const domain of ['Page', 'Runtime', 'Log', 'Network']) await page(`${domain}.enable`);
   await page('Emulation.setDeviceMetricsOverride', { width: 1400, height: 1000, deviceScaleFactor: 1, mobile: false });
   const screenshot = async (name) => {
@@ -181,7 +182,7 @@ async function run({ page, evaluate, until, events }, url, folder) {
   await page('Page.navigate', { url });
   await until('window.example !== undefined');
   await checkPage('the sample', evaluate);
-  check(
+  holds(
     'it names the instruction set',
     await evaluate(`document.querySelector('#engine').textContent.includes('simd128')`),
   );
@@ -199,20 +200,20 @@ async function run({ page, evaluate, until, events }, url, folder) {
     for (const type of ['dragEnter', 'dragOver', 'drop'])
       await page('Input.dispatchDragEvent', { type, x: 300, y: 400, data });
   };
-  const picture = join(folder, 'picture.png');
+  const picture = join(temporary, 'picture.png');
   writeFileSync(picture, png(pixels, width, height));
   await drop(picture);
   await until(`window.example.name === 'picture.png'`);
   const dropped = await checkPage('a dropped picture', evaluate);
-  check('its size', dropped.width === width && dropped.height === height);
-  check('its pixels', dropped.images[0].equals(pixels));
+  holds('its size', dropped.width === width && dropped.height === height);
+  holds('its pixels', dropped.images[0].equals(pixels));
   await screenshot('dropped');
 
-  const text = join(folder, 'notes.txt');
+  const text = join(temporary, 'notes.txt');
   writeFileSync(text, 'no picture');
   await drop(text);
   await until(`document.querySelector('#status').textContent.includes('cannot read notes.txt')`);
-  check('what is no picture changes nothing', (await evaluate('window.example.name')) === 'picture.png');
+  holds('what is no picture changes nothing', (await evaluate('window.example.name')) === 'picture.png');
 
   // With the keyboard alone.
   const press = async (key, code, character) => {
@@ -227,10 +228,10 @@ async function run({ page, evaluate, until, events }, url, folder) {
     await press('Tab', 9);
     focused.push(await evaluate('document.activeElement.id'));
   }
-  check('the keyboard reaches both ways to a picture', focused.join() === 'file,sample', focused.join());
+  holds('the keyboard reaches both ways to a picture', focused.join() === 'file,sample', focused.join());
   await press('Enter', 13, '\r');
   await until(`window.example.name === 'The sample'`);
-  check(
+  holds(
     'every canvas says what it shows',
     await evaluate(`[...document.querySelectorAll('canvas')].every((c) => c.getAttribute('aria-label'))`),
   );
@@ -238,11 +239,11 @@ async function run({ page, evaluate, until, events }, url, folder) {
   const background = () => evaluate('getComputedStyle(document.body).backgroundColor');
   const light = await background();
   await page('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: 'dark' }] });
-  check('there is a dark form', (await background()) !== light);
+  holds('there is a dark form', (await background()) !== light);
   await screenshot('dark');
   await page('Emulation.setDeviceMetricsOverride', { width: 390, height: 844, deviceScaleFactor: 2, mobile: true });
   await pause(300);
-  check('nothing is wider than a telephone', await evaluate('document.documentElement.scrollWidth <= 390'));
+  holds('nothing is wider than a telephone', await evaluate('document.documentElement.scrollWidth <= 390'));
   await screenshot('narrow');
 
   const complaints = events.filter(
@@ -251,34 +252,32 @@ async function run({ page, evaluate, until, events }, url, folder) {
       (method === 'Runtime.consoleAPICalled' && ['error', 'warning'].includes(params.type)) ||
       (method === 'Log.entryAdded' && ['error', 'warning'].includes(params.entry.level)),
   );
-  check('nothing in the console', complaints.length === 0, JSON.stringify(complaints).slice(0, 500));
+  holds('nothing in the console', complaints.length === 0, JSON.stringify(complaints).slice(0, 500));
   const asked = events
     .filter(({ method }) => method === 'Network.requestWillBeSent')
     .map(({ params }) => params.request.url);
   const strange = asked.filter((one) => !one.startsWith(url) && !one.startsWith('data:'));
-  check('no network but the server', asked.length > 4 && strange.length === 0, strange.join());
+  holds('no network but the server', asked.length > 4 && strange.length === 0, strange.join());
 }
 
 await ensureWasm();
-const folder = mkdtempSync(join(tmpdir(), 'simdnorm-browser-'));
-const { server, url } = await serve(0);
-const opened = await open(join(folder, 'profile'));
-const timer = setTimeout(() => opened.browser.kill('SIGKILL'), limit);
 try {
-  // A browser that ends answers nothing any more.
-  const gone = new Promise((_, reject) =>
-    opened.browser.once('exit', () => reject(new Error('test-browser: Chromium has ended'))),
-  );
-  await Promise.race([run(opened, url, folder), gone]);
+  const { url } = await serve(0);
+  const browser = start(findBrowser(), [...flags, `--user-data-dir=${join(temporary, 'profile')}`, 'about:blank'], {
+    stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
+  });
+  // A browser that ends, or hangs, answers nothing any more.
+  const stopped = new Promise((_, reject) => {
+    browser.once('error', reject);
+    browser.once('exit', () => reject(new Error('test-browser: Chromium has ended')));
+    setTimeout(() => reject(new Error(`test-browser: not done in ${limit / 1000} s`)), limit);
+  });
+  const all = async () => {
+    await checkServer(url);
+    await checkAll(await open(browser), url);
+  };
+  await Promise.race([all(), stopped]);
 } catch (error) {
-  check('the run', false, error.stack);
-} finally {
-  clearTimeout(timer);
-  server.close();
-  server.closeAllConnections();
-  opened.browser.kill('SIGKILL');
-  await pause(200); // its processes let go of the profile
-  rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+  holds('the run', false, error.stack);
 }
-console.log(`${passed} passed, ${failed} failed`);
-process.exit(failed > 0 ? 1 : 0);
+finish();

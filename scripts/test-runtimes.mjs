@@ -7,30 +7,15 @@
 //   --quick         without the large calls, which emulated CPUs leave out anyway
 //   --skip-missing  a runtime whose system programs are missing is skipped, and said to be, instead of an error
 import { execFileSync, spawnSync } from 'node:child_process';
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  realpathSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { chosen, root, tarball, temporary as work } from './checks.mjs';
 import { muslLibraries } from './musl.mjs';
 import { tool } from './tools.mjs';
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const minutes = (n) => n * 60_000;
 
-// A place of our own: the work of a run, and nothing of an earlier one.
-const work = realpathSync(mkdtempSync(join(tmpdir(), 'simdnorm-runtimes-')));
 const installed = join(work, 'app');
 const vectors = join(root, 'test', 'vectors');
 const digests = join(root, 'test', 'golden', 'digests.json');
@@ -126,22 +111,12 @@ const cleanEnvironment = Object.fromEntries(
   Object.entries(process.env).filter(([name]) => !/^(SIMDNORM_|PREBUILDS_ONLY$|LIBC$|npm_|NODE_)/.test(name)),
 );
 
-function pack() {
-  const folder = join(work, 'packed');
-  mkdirSync(folder);
-  execFileSync('npm', ['pack', '--silent', '--pack-destination', folder], {
-    cwd: root,
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-  return join(folder, readdirSync(folder)[0]);
-}
-
 /** The package from the tarball, with npm's cache empty too, and the compiled suite beside it. */
-function install(tarball) {
+function install(packed) {
   mkdirSync(installed);
   writeFileSync(join(installed, 'package.json'), '{ "private": true, "type": "commonjs" }\n');
   const options = ['--offline', '--ignore-scripts', '--no-audit', '--no-fund', `--cache=${join(work, 'cache')}`];
-  execFileSync('npm', ['install', ...options, tarball], { cwd: installed, env: cleanEnvironment, stdio: 'inherit' });
+  execFileSync('npm', ['install', ...options, packed], { cwd: installed, env: cleanEnvironment, stdio: 'inherit' });
   const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
   execFileSync(process.execPath, [tsc, '-p', join(root, 'test', 'golden'), '--outDir', join(installed, 'suite')]);
 }
@@ -218,31 +193,21 @@ function printTable(rows) {
     );
 }
 
-const names = given.only?.split(',') ?? Object.keys(runtimes);
-let failed = 0;
-try {
-  const unknown = names.find((name) => !Object.hasOwn(runtimes, name));
-  if (unknown !== undefined) {
-    throw new RangeError(`unknown runtime ${unknown}; there are: ${Object.keys(runtimes).join(', ')}`);
-  }
-  install(given.tarball ? resolve(given.tarball) : pack());
-  if (names.includes('deno')) console.log(`deno run ${denoPermissions.join(' ')}`);
-  const rows = names.map((name) => {
-    const row = run(name, runtimes[name]);
-    if (row.error) {
-      // At the least one: a runtime that fails before its first test counts too.
-      row.failed ||= 1;
-      console.log(`FAILED ${name}: ${row.error}`);
-    } else console.log(`${row.skipped ? `skipped ${name}: ${row.skipped}` : `ok ${name}`}`);
-    return row;
-  });
-  console.log();
-  printTable(rows);
-  const total = (key) => rows.reduce((sum, row) => sum + row[key], 0);
-  failed = total('failed');
-  const skipped = rows.filter((row) => row.skipped).length;
-  console.log(`${total('passed')} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`);
-} finally {
-  rmSync(work, { recursive: true, force: true, maxRetries: 10, retryDelay: 500 }); // wine's server writes for a while
-}
-process.exit(failed ? 1 : 0);
+const names = chosen(given.only, Object.keys(runtimes));
+install(await tarball(given.tarball));
+if (names.includes('deno')) console.log(`deno run ${denoPermissions.join(' ')}`);
+const rows = names.map((name) => {
+  const row = run(name, runtimes[name]);
+  if (row.error) {
+    // At the least one: a runtime that fails before its first test counts too.
+    row.failed ||= 1;
+    console.log(`FAILED ${name}: ${row.error}`);
+  } else console.log(`${row.skipped ? `skipped ${name}: ${row.skipped}` : `ok ${name}`}`);
+  return row;
+});
+console.log();
+printTable(rows);
+const total = (key) => rows.reduce((sum, row) => sum + row[key], 0);
+const skipped = rows.filter((row) => row.skipped).length;
+console.log(`${total('passed')} passed, ${total('failed')} failed${skipped ? `, ${skipped} skipped` : ''}`);
+process.exit(total('failed') ? 1 : 0);

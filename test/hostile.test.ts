@@ -1,6 +1,8 @@
 // Promise: no sequence of calls corrupts the process, and a refused call leaves everything as it was.
 
 import { spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const root = join(__dirname, '..');
@@ -82,11 +84,17 @@ it('require and import both give the named exports', () => {
 });
 
 it('a missing addon explains itself', () => {
-  const script = `
-    Object.defineProperty(process, 'arch', { value: 'vax' });
-    try { require('./dist'); } catch (error) { console.log(error.code, error.message); }`;
-  const { output } = node(['-e', script], { PREBUILDS_ONLY: '1' });
-  expect(output).toMatch(
-    /^ERR_ADDON_NOT_FOUND simdnorm: no native addon for \w+-vax.*Looked for .*-vax.*npm run build:native.*no such file/s,
-  );
+  const alone = mkdtempSync(join(tmpdir(), 'simdnorm-'));
+  try {
+    for (const part of ['dist', 'package.json']) cpSync(join(root, part), join(alone, part), { recursive: true });
+    const script = `try { require(${JSON.stringify(join(alone, 'dist'))}); } catch (error) { console.log(error.code, error.message); }`;
+    const { output } = node(['-e', script]);
+    expect(output).toMatch(
+      /^ERR_ADDON_NOT_FOUND simdnorm: no native addon for \w+-\w+.*Looked for .*npm run build:native/s,
+    );
+    expect(output).toContain(`Looked for ${alone}`);
+    expect(output).toContain('no such file');
+  } finally {
+    rmSync(alone, { recursive: true });
+  }
 });

@@ -6,15 +6,15 @@ import { fileURLToPath } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = join(here, '..', '..');
-const files = {
-  '/': join(here, 'index.html'),
-  '/style.css': join(here, 'style.css'),
-  '/main.js': join(here, 'main.js'),
-  '/drawing.js': join(here, 'drawing.js'),
+const files = new Map([
+  ['/', join(here, 'index.html')],
+  ['/style.css', join(here, 'style.css')],
+  ['/main.js', join(here, 'main.js')],
+  ['/drawing.js', join(here, 'drawing.js')],
   // As they lie to each other in the package.
-  '/dist/wasm/index.mjs': join(root, 'dist', 'wasm', 'index.mjs'),
-  '/prebuilds/wasm/simdnorm.wasm': join(root, 'prebuilds', 'wasm', 'simdnorm.wasm'),
-};
+  ['/dist/wasm/index.mjs', join(root, 'dist', 'wasm', 'index.mjs')],
+  ['/prebuilds/wasm/simdnorm.wasm', join(root, 'prebuilds', 'wasm', 'simdnorm.wasm')],
+]);
 const kinds = {
   '.html': 'text/html; charset=utf-8',
   '.css': 'text/css; charset=utf-8',
@@ -25,10 +25,10 @@ const kinds = {
 
 /** On this machine only; port 0 takes a free one. */
 export function serve(port) {
-  const missing = Object.values(files).filter((file) => !existsSync(file));
+  const missing = [...files.values()].filter((file) => !existsSync(file));
   if (missing.length > 0) throw new Error(`no ${missing.join(', ')}: npm run build:lib && npm run build:wasm`);
   const server = createServer((request, response) => {
-    const file = files[new URL(request.url, 'http://localhost').pathname];
+    const file = files.get(request.url.split('?')[0]);
     if (!file) {
       response.writeHead(404).end();
       return;
