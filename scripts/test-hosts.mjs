@@ -158,6 +158,16 @@ for (const args of [['--no-addons'], ['--permission', `--allow-fs-read=${folder}
 }
 await host('Node 24 runs TypeScript', () => right(node24, ['user.mts']));
 
+for (const [runtime, ...options] of [
+  ['node20'],
+  ['bun'],
+  ['deno', 'run', '--no-prompt', `--allow-read=${folder}`, `--allow-ffi=${installed}`, '--allow-env'],
+]) {
+  await host(`${runtime}: simdnorm/wasm beside simdnorm, with its bits`, () =>
+    right(tool(runtime), [...options, 'wasm/use.mjs']),
+  );
+}
+
 // ---- bundles ----
 
 /** Elsewhere, where no node_modules is above it. */

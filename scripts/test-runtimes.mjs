@@ -29,13 +29,18 @@ const emulated = (cpu, isa) => ({
   emulated: true,
 });
 const node = (name) => ({ command: () => [tool(name)], binary: 'linux-x64/simdnorm.glibc.node' });
+const nodeArm64 = {
+  command: () => ['qemu-aarch64-static', '-L', '/usr/aarch64-linux-gnu', tool('nodeArm64')],
+  needs: [qemu.arm64, ['/usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1', 'libc6-arm64-cross']],
+  emulated: true,
+};
+const wasm = { env: () => ({ SIMDNORM_ADDON: 'wasm' }), binary: 'wasm/simdnorm.wasm', isa: 'simd128' };
 
 /** What loading the package and reading the suite need, and no more. */
 const denoPermissions = [
-  `--allow-read=${[installed, vectors, digests, '/etc/alpine-release'].join(',')}`,
+  `--allow-read=${[installed, vectors, digests].join(',')}`,
   `--allow-ffi=${join(installed, 'node_modules', 'simdnorm', 'prebuilds')}`,
-  '--allow-env=PREBUILDS_ONLY,LIBC,ARM_VERSION,ELECTRON_RUN_AS_NODE,npm_config_arch,npm_config_platform,' +
-    'SIMDNORM_ADDON,SIMDNORM_ISA,SIMDNORM_NUM_THREADS',
+  '--allow-env=PREBUILDS_ONLY,LIBC,SIMDNORM_ADDON,SIMDNORM_ISA,SIMDNORM_NUM_THREADS',
 ];
 
 /**
@@ -55,13 +60,9 @@ const runtimes = {
   nehalem: emulated('Nehalem', 'portable'),
   haswell: emulated('Haswell', 'avx2'),
   max: emulated('max', 'avx2'),
-  arm64: {
-    command: () => ['qemu-aarch64-static', '-L', '/usr/aarch64-linux-gnu', tool('nodeArm64')],
-    binary: 'linux-arm64/simdnorm.glibc.node',
-    isa: 'neon',
-    needs: [qemu.arm64, ['/usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1', 'libc6-arm64-cross']],
-    emulated: true,
-  },
+  arm64: { ...nodeArm64, binary: 'linux-arm64/simdnorm.glibc.node', isa: 'neon' },
+  wasm: { ...node('node20'), ...wasm },
+  wasmArm64: { ...nodeArm64, ...wasm },
   musl: {
     command: () => [tool('bunMusl')],
     env: () => ({ LIBC: 'musl', LD_LIBRARY_PATH: muslLibraries('x64', tool('bunMusl'), join(work, 'musl-x64')) }),

@@ -253,6 +253,14 @@ for (const [channelsIn, layout, dtype] of [
   });
 }
 
+{
+  const pixels = Uint8Array.from(numbers(200_000 * 3, () => whole(256)));
+  same('200,000 images in one call', (s) => {
+    const of = Array.from({ length: 200_000 }, (_, i) => pixels.subarray(3 * i, 3 * i + 3));
+    return s.preprocessing.imagesToTensor(of.map((data) => ({ data, width: 1, height: 1, channels: 3 })));
+  });
+}
+
 const settled = async (run) => {
   try {
     return bitsOf(await run());

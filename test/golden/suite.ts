@@ -1,4 +1,4 @@
-// The golden suite: what must be the same wherever the package runs, in a browser too. Needs no jest and no disk.
+// The golden suite: what must be the same wherever the package runs. Needs no jest, and is given what is in files.
 
 import { expectEqual } from '../support/check';
 import type { Files } from '../support/files';

@@ -1,4 +1,4 @@
-// Files of a folder by their paths below it: what reads them needs no disk, and runs in a browser too.
+// Files of a folder by their paths below it: what reads them need not know where they are.
 
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';

@@ -208,7 +208,7 @@ class Instance {
       // Read once and first of all: whatever a getter does, native comes later.
       const list = elementsOf(arg);
       this.#lists.set(i + 1, { first: this.#values.length, length: list.length });
-      this.#values.push(...list);
+      for (const element of list) this.#values.push(element); // a spread of many would be the end of the stack
     });
     this.#views = this.#values.map(viewOf);
   }
