@@ -300,7 +300,12 @@ async function main() {
   let failed = (await selfTest()) > 0 ? 1 : 0;
   let passed = 1 - failed;
   for (const target of chosen) {
-    const faults = faultsOf(target, join(root, target.file));
+    let faults;
+    try {
+      faults = faultsOf(target, join(root, target.file));
+    } catch (error) {
+      faults = [`cannot be read: ${error.message}`];
+    }
     if (faults.length > 0) failed++;
     else passed++;
     console.log(

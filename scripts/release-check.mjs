@@ -20,6 +20,13 @@ const steps = [
   ['npm', 'run', 'bench'],
 ];
 const only = process.argv.slice(2);
+const unknown = only.filter((part) => !steps.some((step) => step.join(' ').includes(part)));
+if (unknown.length > 0) {
+  console.error(
+    `no step has ${unknown.join(', ')} in its name; there are\n  ${steps.map((step) => step.join(' ')).join('\n  ')}`,
+  );
+  process.exit(1);
+}
 const began = Date.now();
 for (const [command, ...args] of steps) {
   const name = [command, ...args].join(' ');

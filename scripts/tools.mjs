@@ -98,6 +98,7 @@ const tools = {
 
 /** The program of that name, fetched if it is not there yet. */
 export function tool(name) {
+  if (!(name in tools)) throw new Error(`no tool ${name}; there are ${Object.keys(tools).join(', ')}`);
   const { package: spec, file, integrity } = tools[name];
   const home = join(toolsRoot, spec.replaceAll('/', '-'));
   const program = join(home, 'package', file);

@@ -1,6 +1,6 @@
 // How the binary is found: SIMDNORM_ADDON names one; else it is the build of a clone, or the prebuild of this platform,
-// architecture and libc; where there is none, the WebAssembly build does it, with a warning. That happens in the process
-// that loads this, never in an install script. `simdnorm/wasm` has lib/wasm/load.mts instead.
+// architecture and libc; on platforms the package has none for, the WebAssembly build does it, with a warning. That happens
+// in the process that loads this, never in an install script. `simdnorm/wasm` has lib/wasm/load.mts instead.
 
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -14,6 +14,8 @@ import { version } from './version';
 declare const WebAssembly: { Module: new (bytes: Uint8Array) => object };
 
 const root = join(__dirname, '..', '..');
+/** Or a bundle. */
+const isPackage = existsSync(join(root, 'scripts', 'build-addon.mjs'));
 /** Where prebuilds/ is: beside this file only where that is a part of a bundle. */
 const home = existsSync(join(__dirname, 'prebuilds')) ? __dirname : root;
 const wasm = join(home, 'prebuilds', 'wasm', 'simdnorm.wasm');
@@ -48,11 +50,16 @@ export function load(): Addon {
 }
 
 function find(): string {
-  const { SIMDNORM_ADDON: given } = process.env;
+  const { env } = process;
+  const { SIMDNORM_ADDON: given } = env;
+  if (given && given !== 'wasm' && !/\.(node|wasm)$/.test(given)) {
+    throw new RangeError(`simdnorm: SIMDNORM_ADDON must name a .node or .wasm file or be 'wasm', but it is '${given}'`);
+  }
   const places = given === 'wasm' ? [wasm] : given ? [resolve(given)] : candidates();
   const file = places.find((place) => existsSync(place));
   if (file) return file;
-  if (given || !existsSync(wasm)) throw notFound(places, 'there is no such file');
+  // A prebuild that should be here and is not is a broken copy, and no reason to run slowly ever after.
+  if (given || env.PREBUILDS_ONLY || isShipped() || !existsSync(wasm)) throw notFound(places, 'there is no such file');
   process.emitWarning(
     `simdnorm has no native addon for ${platformName()} and runs on its WebAssembly build: the same results to the bit, ` +
       `on one thread and at a fraction of the speed (docs/wasm.md). To build the addon: npm run build:native, in ${root}. ` +
@@ -68,8 +75,11 @@ function candidates(): string[] {
   const tag = platform === 'linux' ? `.${libc()}` : '';
   const prebuild = join('prebuilds', `${platform}-${arch}`, `simdnorm${tag}.node`);
   const built = env.PREBUILDS_ONLY ? [] : [join(root, 'build', 'Release', 'simdnorm.node')];
-  return [...built, join(home, prebuild)];
+  return [...(isPackage ? built : []), join(home, prebuild)];
 }
+
+const isShipped = (): boolean =>
+  ['linux', 'win32', 'darwin'].includes(process.platform) && ['x64', 'arm64'].includes(process.arch);
 
 function platformName(): string {
   const { platform, arch } = process;
@@ -78,7 +88,9 @@ function platformName(): string {
 
 /** LIBC, or that whose loader the program that runs this asks for, in its first page. */
 function libc(): string {
-  if (process.env.LIBC) return process.env.LIBC;
+  const given = process.env.LIBC;
+  if (given === 'glibc' || given === 'musl') return given;
+  if (given) throw new RangeError(`simdnorm: LIBC must be glibc or musl, but it is '${given}'`);
   try {
     return start(process.execPath, 4096).includes('/ld-musl-') ? 'musl' : 'glibc';
   } catch {
@@ -117,8 +129,11 @@ function notFound(places: string[], cause: string): StateError {
   }
   return new StateError(
     'ERR_ADDON_NOT_FOUND',
-    `simdnorm: no native addon for ${platformName()}, Node ${process.versions.node}. Looked for ${places.join(', ')}; ` +
-      `prebuilds has: ${shipped.join(', ') || 'nothing'}. To build it: npm run build:native, in ${root} (needs Python 3, ` +
-      `make and a C++17 compiler). Cause: ${cause}`,
+    `simdnorm: no native addon for ${platformName()}, Node ${process.versions.node}. Looked for ${places.join(', ')}` +
+      `${process.env.SIMDNORM_ADDON ? ', as SIMDNORM_ADDON says' : ''}; prebuilds has: ${shipped.join(', ') || 'nothing'}. ` +
+      (isPackage
+        ? `To build it: npm run build:native, in ${root} (needs Python 3, make and a C++17 compiler). `
+        : `This is a bundle: copy the package's prebuilds/ beside it, into ${__dirname}. `) +
+      `SIMDNORM_ADDON=wasm does without. Cause: ${cause}`,
   );
 }
