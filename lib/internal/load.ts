@@ -50,8 +50,7 @@ export function load(): Addon {
 }
 
 function find(): string {
-  const { env } = process;
-  const { SIMDNORM_ADDON: given } = env;
+  const { SIMDNORM_ADDON: given } = process.env;
   if (given && given !== 'wasm' && !/\.(node|wasm)$/.test(given)) {
     throw new RangeError(`simdnorm: SIMDNORM_ADDON must name a .node or .wasm file or be 'wasm', but it is '${given}'`);
   }
@@ -59,7 +58,7 @@ function find(): string {
   const file = places.find((place) => existsSync(place));
   if (file) return file;
   // A prebuild that should be here and is not is a broken copy, and no reason to run slowly ever after.
-  if (given || env.PREBUILDS_ONLY || isShipped() || !existsSync(wasm)) throw notFound(places, 'there is no such file');
+  if (given || isShipped() || !existsSync(wasm)) throw notFound(places, 'there is no such file');
   process.emitWarning(
     `simdnorm has no native addon for ${platformName()} and runs on its WebAssembly build: the same results to the bit, ` +
       `on one thread and at a fraction of the speed (docs/wasm.md). To build the addon: npm run build:native, in ${root}. ` +
