@@ -15,7 +15,7 @@ import { parseArgs } from 'node:util';
 import { wasmFaults } from './build-wasm.mjs';
 import { identity } from './native-headers.mjs';
 import { glibcCeiling, macosFloor, targets, targetsNamed } from './targets.mjs';
-import { list, root, run } from './zig.mjs';
+import { forgetTime, list, root, run } from './zig.mjs';
 import { tool } from './tools.mjs';
 
 /** A tool of LLVM, which reads the files of every system. */
@@ -82,6 +82,7 @@ const platforms = {
       ...beyond(imports, ['kernel32.dll', 'msvcrt.dll', /^api-ms-win-crt-/], 'needs the library'),
       ...unless(/DYNAMIC_BASE/.test(header), 'lies at a fixed address'),
       ...unless(/NX_COMPAT/.test(header), 'has an executable stack'),
+      ...unless(/TimeDateStamp: .*\(0x0\)/.test(header), 'tells when it was built'),
     ];
   },
   darwin(file, { arch }) {
@@ -179,6 +180,7 @@ function badFiles({ version, sources }) {
     fault,
     text: c(differs).replace('visibility("default")', 'dllexport'),
     flags,
+    patch: forgetTime,
   });
   const mac = (fault, more = {}) => ({
     target: 'darwin-x64',
@@ -220,6 +222,7 @@ function badFiles({ version, sources }) {
       { target: 'linux-x64-musl', zig: 'x86_64-linux-gnu' },
     ),
     windows(undefined),
+    { ...windows('tells when it was built'), patch: undefined },
     windows('shows more', { names: [...entries, 'more'] }),
     windows('needs the library user32', { declared: 'int MessageBeep(unsigned);', does: 'MessageBeep(0);' }, [
       '-luser32',

@@ -13,7 +13,7 @@ import { buildWasm } from './build-wasm.mjs';
 import { isaFaults } from './check-prebuilds.mjs';
 import { fillHeaders } from './native-headers.mjs';
 import { targetsNamed } from './targets.mjs';
-import { compile, kernels, list, root, run, zigEnvironment } from './zig.mjs';
+import { compile, forgetTime, kernels, list, root, run, zigEnvironment } from './zig.mjs';
 import { tool } from './tools.mjs';
 
 const prebuildify = promisify(createRequire(import.meta.url)('prebuildify'));
@@ -64,6 +64,7 @@ async function withZig({ platform, arch, zig }, folder) {
   // zig leaves import libraries beside what it links.
   const linked = join(folder, 'simdnorm.node');
   await run(tool('zig'), ['c++', '-target', zig, '-shared', '-s', '-o', linked, ...objects, ...linkFlags[platform]]);
+  if (platform === 'win32') forgetTime(linked);
   return {
     binary: linked,
     objectsOf: (isa) => objects.filter((_, i) => list[`isa_${isa}_sources`].includes(sources[i][0])),

@@ -1,7 +1,7 @@
 // Compiles what native/sources.gypi lists with zig's toolchain: clang and lld with the headers of every libc, so one
 // machine builds for all. prebuild.mjs uses it where node-gyp cannot go.
 import { spawn } from 'node:child_process';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -55,6 +55,13 @@ export async function compile(target, sources, folder, flags = []) {
   };
   await Promise.all(Array.from({ length: availableParallelism() }, work));
   return objects;
+}
+
+/** Of a Windows binary: its linker writes the time, and cannot be told not to. */
+export function forgetTime(file) {
+  const bytes = readFileSync(file);
+  bytes.writeUInt32LE(0, bytes.readUInt32LE(0x3c) + 8);
+  writeFileSync(file, bytes);
 }
 
 /** The sources of an instruction set's kernels. */

@@ -90,7 +90,7 @@ it('a missing addon explains itself', () => {
     const script = `try { require(${JSON.stringify(join(alone, 'dist'))}); } catch (error) { console.log(error.code, error.message); }`;
     const { output } = node(['-e', script]);
     expect(output).toMatch(
-      /^ERR_ADDON_NOT_FOUND simdnorm: no native addon for \w+-\w+.*Looked for .*a bundle: copy the package's prebuilds/s,
+      /^ERR_ADDON_NOT_FOUND simdnorm: no native addon for \w+-\w+.*Looked for .*npm run build:native/s,
     );
     expect(output).toContain(`Looked for ${alone}`);
     expect(output).toContain('no such file');

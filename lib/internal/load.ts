@@ -14,8 +14,8 @@ import { version } from './version';
 declare const WebAssembly: { Module: new (bytes: Uint8Array) => object };
 
 const root = join(__dirname, '..', '..');
-/** Or a bundle. */
-const isPackage = existsSync(join(root, 'scripts', 'build-addon.mjs'));
+/** Whether this is a file of the package, or part of a bundle that lies anywhere. */
+const isPackage = nameAt(root) === 'simdnorm';
 /** Where prebuilds/ is: beside this file only where that is a part of a bundle. */
 const home = existsSync(join(__dirname, 'prebuilds')) ? __dirname : root;
 const wasm = join(home, 'prebuilds', 'wasm', 'simdnorm.wasm');
@@ -79,6 +79,14 @@ function candidates(): string[] {
 
 const isShipped = (): boolean =>
   ['linux', 'win32', 'darwin'].includes(process.platform) && ['x64', 'arm64'].includes(process.arch);
+
+function nameAt(folder: string): unknown {
+  try {
+    return (JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as { name?: unknown }).name;
+  } catch {
+    return undefined;
+  }
+}
 
 function platformName(): string {
   const { platform, arch } = process;
